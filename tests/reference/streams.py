@@ -1,0 +1,142 @@
+"""Random streams of records, as node and event rows: traces with late ancestors, siblings that lend, repeats, late and skewed times."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from otel_ir.model import EVENT_SCHEMA
+from reference.fold import Record
+
+TOOLS = ("a", "b", "c", "d")
+
+
+@dataclass
+class Shape:
+    records: int = 12
+    traces: int = 3
+    spans: int = 5
+    skew: int = 8
+    own: float = 0.4
+    repeat: float = 0.1
+    errors: float = 0.3
+
+
+def stream(seed: int, shape: Shape) -> list[Record]:
+    """Spans of a few trees, shuffled over records so that parents come before, with or after their children, or never."""
+    chance = random.Random(seed)
+    spans = [span for trace in range(shape.traces) for span in _tree(chance, f"{trace + 1:032x}", shape)]
+    chance.shuffle(spans)
+    records = [Record(ordinal, received=ordinal * 3) for ordinal in range(1, shape.records + 1)]
+    for span in spans:
+        record = chance.choice(records)
+        _put(chance, record, span, shape)
+        if chance.random() < shape.repeat:
+            _put(chance, chance.choice(records), span, shape)
+    return records
+
+
+def _tree(chance: random.Random, trace: str, shape: Shape) -> list[dict[str, Any]]:
+    spans: list[dict[str, Any]] = []
+    for number in range(shape.spans):
+        parent = chance.choice([*spans, None]) if spans and chance.random() < 0.9 else None
+        kind = chance.choice(["tool_call", "tool_call", "model_output", None, "agent_invocation"])
+        own = {name: f"{name[0]}{chance.randint(1, 2)}" if chance.random() < shape.own / 2 else None for name in ("agent", "conversation", "user")}
+        spans.append(
+            {
+                "trace": trace,
+                "span": f"{int(trace, 16) * 100 + number + 1:016x}",
+                "parent": parent["span"] if parent else f"{int(trace, 16) * 100 + 99:016x}" if chance.random() < 0.3 else None,
+                "service": "svc",
+                "type": kind,
+                "tool": chance.choice(TOOLS) if kind == "tool_call" else None,
+                "error": chance.random() < shape.errors,
+                **own,
+            }
+        )
+    return spans
+
+
+def _put(chance: random.Random, record: Record, span: dict[str, Any], shape: Shape) -> None:
+    position = len(record.nodes)
+    row = span | {"position": position, "time": max(1, record.received - chance.randint(0, shape.skew))}
+    if row["agent"] is not None:
+        row["agent"] = f"svc/{row['agent']}"
+    record.nodes.append(row | {"lends": span["type"] in ("tool_call", "model_output")})
+    seen = {(node["trace"], node["span"]) for node in record.nodes[:-1]}
+    if span["type"] is not None and (span["trace"], span["span"]) not in seen:
+        record.events.append(dict(row))
+
+
+def frames(records: list[Record], scale: int = 1) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The same records as the frames ``extract`` would give: (events, nodes). Times are multiplied by ``scale``."""
+    events = [
+        {
+            "event_time": one["time"] * scale,
+            "event.type": one["type"],
+            "trace_id": one["trace"],
+            "span_id": one["span"],
+            "otel_ir.parent_span_id": one["parent"],
+            "service.name": one["service"],
+            "otel_ir.tenant": "",
+            "otel_ir.sender": "",
+            "otel_ir.agent.id": one["agent"],
+            "otel_ir.agent.id_source": "own" if one["agent"] else "none",
+            "gen_ai.agent.name": one["agent"] and one["agent"][4:],
+            "gen_ai.conversation.id": one["conversation"],
+            "user.id": one["user"],
+            "gen_ai.tool.name": one["tool"],
+            "error": one["error"],
+            "otel_ir.event.id": f"{one['trace']}/{one['span']}",
+            "otel_ir.journal.ordinal": record.ordinal,
+            "otel_ir.journal.position": one["position"],
+        }
+        for record in records
+        for one in record.events
+    ]
+    nodes = [
+        {
+            "ordinal": record.ordinal,
+            "position": one["position"],
+            "tenant": "",
+            "sender": "",
+            "service.name": one["service"],
+            "trace_id": one["trace"],
+            "span_id": one["span"],
+            "parent_span_id": one["parent"],
+            "agent_name": one["agent"] and one["agent"][4:],
+            "agent_id": None,
+            "conversation": one["conversation"],
+            "user": one["user"],
+            "start": 0,
+            "end": one["time"] * scale,
+            "tripped": None,
+            "event_type": one["type"],
+        }
+        for record in records
+        for one in record.nodes
+    ]
+    return pl.DataFrame(events, schema=EVENT_SCHEMA), pl.DataFrame(nodes, schema=NODE_SCHEMA)
+
+
+NODE_SCHEMA = pl.Schema(
+    {"ordinal": pl.Int64, "position": pl.UInt32}
+    | {
+        name: pl.String
+        for name in ("tenant", "sender", "service.name", "trace_id", "span_id", "parent_span_id", "agent_name", "agent_id", "conversation", "user")
+    }
+    | {"start": pl.Int64, "end": pl.Int64, "tripped": pl.Boolean, "event_type": pl.String}
+)
+
+
+def groupings(seed: int, records: list[Record]) -> list[list[Record]]:
+    """The records cut into frames at random."""
+    chance, cut = random.Random(seed), [[]]  # type: list[list[Record]]
+    for record in records:
+        if cut[-1] and chance.random() < 0.4:
+            cut.append([])
+        cut[-1].append(record)
+    return cut
