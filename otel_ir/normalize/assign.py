@@ -1,0 +1,86 @@
+"""Which table reads which row, and what kind of event the row is."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from otel_ir.decode import Batch
+from otel_ir.model import EventType
+from otel_ir.normalize.dialects import DIALECTS
+from otel_ir.normalize.sources import Mask, Sources
+from otel_ir.normalize.table import EVENT_TYPE, NO_EVENT, Dialect
+
+EVENTS = (NO_EVENT, *EventType)
+"""Event types by code; 0 is structure only."""
+CODES = {name: code for code, name in enumerate(EVENTS)}
+_DEFAULT = len(DIALECTS) - 1
+
+
+class Reading(NamedTuple):
+    """A dialect that occurs in a batch, and its rows."""
+
+    dialect: Dialect
+    rows: Mask
+
+
+@cache
+def _of_scope(scope: str) -> int:
+    """The dialect of an instrumentation scope, -1 if none claims it; an exact name beats a pattern."""
+    patterns = [(pattern, index) for index, dialect in enumerate(DIALECTS) for pattern in dialect.scopes]
+    exact = [index for pattern, index in patterns if pattern == scope]
+    wild = [index for pattern, index in patterns if pattern.endswith("*") and scope.startswith(pattern[:-1])]
+    return (exact or wild or [-1])[0]
+
+
+def assign(batch: Batch) -> NDArray[np.int64]:
+    """Index of the dialect that reads each row: by scope, else by marker attributes, else the table of what applications state."""
+    known = [_of_scope(name) if len(name) < 256 else -1 for name in batch.scopes["name"]]
+    chosen = np.array(known, dtype=np.int64)[batch.rows["scope"].to_numpy()] if known else np.empty(0, dtype=np.int64)
+    if (chosen < 0).any():
+        for index, dialect in enumerate(DIALECTS):
+            for marker in dialect.markers:
+                rows = batch.attributes.row[batch.attributes.entries(marker)]
+                chosen[rows[chosen[rows] < 0]] = index
+        chosen[chosen < 0] = _DEFAULT
+    return chosen
+
+
+def readings(chosen: NDArray[np.int64]) -> list[Reading]:
+    """The dialects that occur, in registry order."""
+    return [Reading(DIALECTS[index], chosen == index) for index in np.unique(chosen)]
+
+
+def conditions(found: list[Reading], *, logs: bool) -> list[str]:
+    """Every condition that the tables ask of this batch."""
+    return [text for dialect, _ in found for text in dialect.conditions(logs=logs)]
+
+
+def classify(sources: Sources, found: list[Reading], masks: dict[str, Mask], *, logs: bool) -> NDArray[np.int64]:
+    """Event code of each row: what the application states, else the first rule of its dialect that holds."""
+    codes = np.zeros(sources.size, dtype=np.int64)
+    for dialect, mine in found:
+        open_rows = mine.copy()
+        for event, *texts in dialect.classify_logs if logs else dialect.classify:
+            hit = open_rows.copy()
+            for text in texts:
+                hit &= masks[text]
+            codes[hit] = CODES[event]
+            open_rows &= ~hit
+    rows, positions = sources.places(EVENT_TYPE)
+    if len(rows):
+        stated = np.array([CODES.get(text or "", -1) for text in sources.gather(positions)], dtype=np.int64)
+        codes[rows[stated >= 0]] = stated[stated >= 0]
+    return codes
+
+
+def any_of(found: list[Reading], masks: dict[str, Mask], kind: Literal["error", "tripped"], size: int) -> Mask:
+    """Rows for which one of their dialect's ``error`` (``tripped``) conditions holds."""
+    hit = np.zeros(size, dtype=np.bool_)
+    for dialect, mine in found:
+        for text in getattr(dialect, kind):
+            hit |= mine & masks[text]
+    return hit

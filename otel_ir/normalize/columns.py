@@ -1,0 +1,159 @@
+"""The computed half of an event, as Polars expressions over what was read: time, error, execution, sizes, missing content.
+
+Columns that begin with ``_`` are helpers which ``rows.py`` puts beside the canonical ones.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import polars as pl
+
+from otel_ir.model import EVENT_COLUMNS
+from otel_ir.normalize.dialects import DIALECTS
+
+FUTURE = 300_000_000_000
+"""How far (ns) an event may lie after its receive time: 5 minutes (DESIGN section 1)."""
+_UNSPECIFIC = ["_OTHER", "unknown", "Exception"]
+"""Values of ``error.type`` that say less than an exception event or the message does (reference, section 6)."""
+_ERROR_CLASS = r"^\s*(?:\w+\.)*([A-Z]\w*(?:Error|Exception|Timeout|Failure|Interrupt|Exit))\b"
+_SCRUBBED = ["[Scrubbed due to ", "[REDACTED]", "__REDACTED__", "<REDACTED>", "<elided>"]
+_LIMITS = [1000, 1024, 2000, 2048, 4000, 4096, 8000, 8192, 10000, 16000, 16384, 32000, 32768, 65535, 65536]
+"""Attribute length limits in use. SDKs cut at ``OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`` without a mark; below 1,000 characters plain text
+that happens to be as long as a limit is taken for whole (cut JSON shows at any length)."""
+_FLAGS = ("absent", "truncated", "scrubbed", "dropped")
+_CONTENT = ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "gen_ai.input.messages", "gen_ai.output.messages")
+_UUID = r"(?i)(?:^|[_/:-])[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$"
+_MATCHED = 1024
+"""Characters of an error text that are matched against patterns."""
+
+
+def event_time() -> pl.Expr:
+    """``_time``, but 0 (unknown) and what is no time at all mean received; never later than received + 5 minutes."""
+    known = pl.when(pl.col("_time") <= 0).then("_received").otherwise("_time")
+    return pl.min_horizontal(known, pl.col("_received") + FUTURE).alias("event_time")
+
+
+def event_id() -> pl.Expr:
+    """``trace/span``."""
+    return pl.concat_str(pl.col("trace_id").fill_null(""), pl.lit("/"), pl.col("span_id").fill_null("")).alias("otel_ir.event.id")
+
+
+def log_id() -> pl.Expr:
+    """A log record has no id of its own; its place, name and time are the same when a sender repeats it."""
+    return pl.concat_str("otel_ir.event.id", pl.lit("#log:"), "otel_ir.span.name", pl.lit(":"), "_time").alias("otel_ir.event.id")
+
+
+def stable_id(name: str) -> pl.Expr:
+    """Drops UUIDs: they name one run or one object in memory, and a new one comes with every restart (reference, section 4)."""
+    return pl.when(~pl.col(name).str.contains(_UUID)).then(name).alias(name)
+
+
+def agent() -> list[pl.Expr]:
+    """``service.name/stable id or name``, and whether the event says so itself."""
+    known = pl.coalesce("gen_ai.agent.id", "gen_ai.agent.name")
+    return [
+        pl.concat_str(pl.col("service.name").fill_null(""), pl.lit("/"), known).alias("otel_ir.agent.id"),
+        pl.when(known.is_not_null()).then(pl.lit("own")).otherwise(pl.lit("none")).alias("otel_ir.agent.id_source"),
+    ]
+
+
+@cache
+def forgiven() -> pl.Expr:
+    """``_failed`` without what a dialect calls expected behavior, by exception type, exception message or status message."""
+    patterns = [(index, "|".join(one.not_errors)) for index, one in enumerate(DIALECTS) if one.not_errors]
+    expected = pl.lit(value=False)
+    for index, pattern in patterns:
+        texts = (pl.col(name).str.slice(0, _MATCHED).str.contains(pattern) for name in ("_exception", "_text", "_message"))
+        expected |= (pl.col("_dialect") == index) & pl.any_horizontal(text.fill_null(value=False) for text in texts)
+    return (pl.col("_failed") & ~expected).alias("_failed")
+
+
+def errors() -> list[pl.Expr]:
+    """``error``: as stated, else ``_failed``. ``error.type``: as stated unless that says nothing, else the exception event's type, else the
+    class that a message begins with.
+    """
+    failed = pl.coalesce("error", "_failed")
+    kinds = (
+        pl.when(~pl.col("error.type").is_in(_UNSPECIFIC)).then("error.type"),
+        pl.when(pl.col("_exception") != "Exception").then("_exception"),
+        pl.col("_message").str.slice(0, _MATCHED).str.extract(_ERROR_CLASS),
+        pl.col("error.type"),
+        pl.col("_exception"),
+    )
+    return [
+        failed.alias("error"),
+        pl.when(failed).then(pl.coalesce(*kinds)).alias("error.type"),
+        pl.coalesce("error.message", pl.when(failed).then(pl.coalesce("_text", "_message"))).alias("error.message"),
+    ]
+
+
+@cache
+def executed() -> pl.Expr:
+    """How far a tool call got: a span is no proof of execution, a result or an error is."""
+    shown, silent = ([getattr(one, name) for one in DIALECTS] for name in ("executed", "unproven"))
+    by_dialect = [pl.lit(pl.Series(words, dtype=pl.String)).gather(pl.col("_dialect")) for words in (shown, silent)]
+    inferred = (
+        pl.when(pl.col("gen_ai.tool.call.result").is_not_null() | pl.col("error"))
+        .then(pl.lit("yes"))
+        .when(pl.col("gen_ai.tool.call.arguments").is_not_null())
+        .then(by_dialect[0])
+        .otherwise(by_dialect[1])
+    )
+    return pl.coalesce("otel_ir.executed", pl.when(_is("tool_call")).then(inferred)).alias("otel_ir.executed")
+
+
+def sizes() -> list[pl.Expr]:
+    """Characters of arguments and result; null where there is none."""
+    return [
+        pl.col("gen_ai.tool.call.arguments").str.len_chars().cast(pl.Int64).alias("otel_ir.arguments.size"),
+        pl.col("gen_ai.tool.call.result").str.len_chars().cast(pl.Int64).alias("otel_ir.result.size"),
+    ]
+
+
+def content() -> pl.Expr:
+    """``absent``, ``truncated``, ``scrubbed``, ``dropped``, comma-separated in that order; null where nothing is missing."""
+    arguments, result, inward, outward = (pl.col(name).is_null() for name in _CONTENT)
+    ran = (pl.col("otel_ir.executed") == "yes") & ~pl.col("error")
+    absent = (_is("tool_call") & (arguments | (result & ran))) | (_is("model_output") & inward & outward)
+    cut, scrubbed = (pl.any_horizontal(test(pl.col(name)).fill_null(value=False) for name in _CONTENT) for test in (_is_cut, _is_scrubbed))
+    number = pl.lit(0, dtype=pl.UInt32)
+    for bit, flag in enumerate((absent.fill_null(value=False), cut, scrubbed, pl.col("_dropped") > 0)):
+        number += pl.when(flag).then(pl.lit(1 << bit, dtype=pl.UInt32)).otherwise(pl.lit(0, dtype=pl.UInt32))
+    # Four flags make sixteen texts: a lookup, instead of text work on every row.
+    words = [",".join(name for bit, name in enumerate(_FLAGS) if value >> bit & 1) or None for value in range(1 << len(_FLAGS))]
+    return pl.lit(pl.Series(words, dtype=pl.String)).gather(number).alias("otel_ir.content")
+
+
+def _is(kind: str) -> pl.Expr:
+    return pl.col("event.type") == kind
+
+
+def _is_cut(text: pl.Expr) -> pl.Expr:
+    """JSON that does not end, or plain text exactly as long as a common limit."""
+    opened = [text.str.starts_with(mark) & ~text.str.ends_with(end) for mark, end in ("{}", "[]", '""')]
+    plain = ~text.str.slice(0, 1).is_in(["{", "[", '"']) & text.str.len_chars().is_in(_LIMITS)
+    return pl.any_horizontal(*opened, plain)
+
+
+def _is_scrubbed(text: pl.Expr) -> pl.Expr:
+    return text.str.contains_any(_SCRUBBED)
+
+
+def typed(name: str) -> pl.Expr:
+    """The text of a stated column as the column's type; what cannot be read is null."""
+    dtype = EVENT_COLUMNS[name].dtype
+    if dtype == pl.Int64:
+        return pl.coalesce(
+            pl.col(name).cast(pl.Int64, strict=False), pl.col(name).cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
+        )
+    if dtype == pl.Boolean:
+        lower = pl.col(name).str.to_lowercase()
+        return (
+            pl.when(lower.is_in(["true", "1"]))
+            .then(pl.lit(value=True))
+            .when(lower.is_in(["false", "0"]))
+            .then(pl.lit(value=False))
+            .alias(name)
+        )
+    return pl.col(name)

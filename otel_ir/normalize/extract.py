@@ -1,0 +1,91 @@
+"""A decoded batch -> candidate events with own values only, one node per span, and the tool calls seen in LLM messages. Stateless."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from otel_ir.decode import Batch
+from otel_ir.decode.values import Index
+from otel_ir.model import EVENT_COLUMNS
+from otel_ir.normalize.arguments import argument_columns, is_argument
+from otel_ir.normalize.assign import CODES, Reading, any_of, assign, classify, conditions, readings
+from otel_ir.normalize.messages import read_messages
+from otel_ir.normalize.rows import READ, Rows
+from otel_ir.normalize.sources import Sources
+from otel_ir.normalize.table import EVENT_TYPE, STATED
+
+_MODEL_ONLY = ("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens")
+"""Agent spans repeat the sum of their model calls; tokens count on model calls only (reference, finding 4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extract:
+    """``events``: ``EVENT_COLUMNS`` plus one column per extra field, in journal order, own values only.
+
+    ``nodes``: one row per span: ordinal i64, position u32, tenant, sender, service.name, trace_id, span_id, parent_span_id, agent_name,
+    agent_id, conversation, user (own and authoritative values), start, end i64, tripped (null, or True: this span says that the
+    guardrail below it tripped), event_type (null: structure only). ``calls``: ``messages.CALL_SCHEMA``.
+    """
+
+    events: pl.DataFrame
+    nodes: pl.DataFrame
+    calls: pl.DataFrame
+
+
+def extract(batch: Batch, fields: frozenset[str] = frozenset()) -> Extract:
+    """Own values of every event in the batch.
+
+    ``fields``: what rules read besides the canonical columns: ``otel_ir.arguments.<name>`` and ``….length``, and attributes of the
+    span or log record or, where it has none of that name, of the resource (as text).
+    """
+    extra = sorted(field for field in fields if field not in EVENT_COLUMNS)
+    attributes = [field for field in extra if not is_argument(field)]
+    chosen = assign(batch)
+    found = readings(chosen)
+    wanted = {*attributes, *(f"resource:{name}" for name in attributes)}
+    sources = Sources(batch, wanted.union(READ, *(dialect.needed for dialect, _ in found)))
+    logs = batch.signal == "logs"
+    masks = sources.masks(conditions(found, logs=logs))
+    codes = classify(sources, found, masks, logs=logs)
+    for dialect, mine in found:
+        for step in dialect.unwrap:
+            sources.unwrap(step, mine & (codes == CODES[step.event]) if step.event else mine)
+    calls = read_messages(sources, found, codes)
+    positions = _positions(sources, found, codes)
+    # Without a name or an id of its own an agent span is structure: a workflow, a step, a wrapper (reference, section 2.1).
+    nameless = (codes == CODES["agent_invocation"]) & (positions["gen_ai.agent.name"] < 0) & (positions["gen_ai.agent.id"] < 0)
+    codes[nameless & ~sources.has(EVENT_TYPE)] = 0
+    rows = Rows(batch, sources, chosen, codes, positions)
+    events = rows.events(any_of(found, masks, "error", sources.size), attributes)
+    arguments = [field for field in extra if is_argument(field)]
+    if arguments:
+        events = events.with_columns(argument_columns(events["gen_ai.tool.call.arguments"], arguments)).select(*EVENT_COLUMNS, *extra)
+    return Extract(events, rows.nodes(any_of(found, masks, "tripped", sources.size)), rows.calls(calls))
+
+
+def _positions(sources: Sources, found: list[Reading], codes: Index) -> dict[str, Index]:
+    """Stated column -> position of its text for every row, -1 for none; a better source writes over a worse one."""
+    positions = {}
+    for column in STATED:
+        positions[column] = np.full(sources.size, -1, dtype=np.int64)
+    for dialect, mine in found:
+        alone = len(found) == 1
+        for column, listed in dialect.plan:
+            for event, source in listed:
+                if source not in sources:
+                    continue
+                rows, at = sources.places(source)
+                if event or column in _MODEL_ONLY:
+                    kept = codes[rows] == CODES[event or "model_output"]
+                    rows, at = rows[kept], at[kept]
+                if not alone:
+                    kept = mine[rows]
+                    rows, at = rows[kept], at[kept]
+                if column in dialect.bogus and len(rows):
+                    kept = ~sources.gather(at).is_in(dialect.bogus[column]).fill_null(True).to_numpy()
+                    rows, at = rows[kept], at[kept]
+                positions[column][rows] = at
+    return positions

@@ -1,0 +1,154 @@
+"""Positions of texts -> the event frame, the nodes and the calls of a batch."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from otel_ir.decode import Batch
+from otel_ir.decode.values import Index
+from otel_ir.model import EVENT_COLUMNS
+from otel_ir.normalize import columns
+from otel_ir.normalize.assign import CODES, EVENTS
+from otel_ir.normalize.dialects import DIALECTS
+from otel_ir.normalize.messages import Call, call_frame
+from otel_ir.normalize.sources import Mask, Sources, nulls, pick
+from otel_ir.normalize.table import EVENT_TYPE, STATED
+
+_SERVICE, _INSTANCE = "resource:service.name", "resource:service.instance.id"
+_TEXTS = {
+    "service.name": (_SERVICE,),
+    "service.instance.id": (_INSTANCE,),
+    "_exception": ("exception.type", "event:exception/exception.type"),
+    "_text": ("exception.message", "event:exception/exception.message"),
+    "_message": ("@message",),
+}
+READ = frozenset({*STATED, EVENT_TYPE, *(source for listed in _TEXTS.values() for source in listed)})
+"""Sources that are read whatever the dialect."""
+NODE_SCHEMA = pl.Schema(
+    {"ordinal": pl.Int64, "position": pl.UInt32}
+    | dict.fromkeys(("tenant", "sender", "service.name", "trace_id", "span_id", "parent_span_id"), pl.String)
+    | dict.fromkeys(("agent_name", "agent_id", "conversation", "user"), pl.String)
+    | {"start": pl.Int64, "end": pl.Int64, "tripped": pl.Boolean, "event_type": pl.String}
+)
+_NO_NODES = NODE_SCHEMA.to_frame()
+_NAMES = pl.Series([one.name for one in DIALECTS], dtype=pl.String)
+_KINDS = pl.Series([None, *EVENTS[1:]], dtype=pl.String)
+_TRIPPED = pl.Series([None, True], dtype=pl.Boolean)
+# Each step reads what the one before wrote.
+_STEPS: tuple[list[pl.Expr], ...] = (
+    [columns.event_id(), columns.event_time(), columns.stable_id("gen_ai.agent.id"), *columns.errors(), *columns.sizes()],
+    [columns.executed(), *columns.agent()],
+    [columns.content()],
+)
+
+
+class Rows:
+    """A classified batch; its methods give the frames of ``Extract``."""
+
+    def __init__(self, batch: Batch, sources: Sources, chosen: Index, codes: Index, positions: dict[str, Index]) -> None:
+        self._batch, self._sources, self._chosen, self._codes, self._positions = batch, sources, chosen, codes, positions
+        self._logs = batch.signal == "logs"
+        self._take = np.flatnonzero(codes > 0)
+        self._all = len(self._take) == batch.rows.height
+
+    def events(self, failed: Mask, attributes: list[str]) -> pl.DataFrame:
+        """The event frame without the argument columns."""
+        frame = pl.DataFrame(self._own() | self._stated() | self._read(failed, attributes))
+        other = [columns.typed(name) for name in STATED if EVENT_COLUMNS[name].dtype != pl.String and frame[name].dtype == pl.String]
+        if other:
+            frame = frame.with_columns(other)
+        if failed.any():
+            frame = frame.with_columns(columns.forgiven())
+        for step in _STEPS:
+            frame = frame.with_columns(step)
+        if self._logs:
+            frame = frame.with_columns(columns.log_id())
+        return frame[[*EVENT_COLUMNS, *attributes]]
+
+    def nodes(self, tripped: Mask) -> pl.DataFrame:
+        """One row per span; none for logs, which are no part of the tree."""
+        if self._logs:
+            return _NO_NODES
+        found = {
+            "service.name": self._service,
+            "agent_name": self._column("gen_ai.agent.name"),
+            "agent_id": self._column("gen_ai.agent.id"),
+            "conversation": self._column("gen_ai.conversation.id"),
+            "user": self._column("user.id"),
+            "tripped": pick(_TRIPPED, tripped),
+            "event_type": pick(_KINDS, self._codes),
+        }
+        rows = self._batch.rows
+        frame = pl.DataFrame({name: found[name] if name in found else rows[name] for name in NODE_SCHEMA})
+        return frame.with_columns(columns.stable_id("agent_id")) if frame["agent_id"].null_count() < frame.height else frame
+
+    def calls(self, found: list[tuple[int, Call]]) -> pl.DataFrame:
+        """Tool calls and results seen in LLM messages."""
+        patterns = {index: "|".join(dialect.rejected) for index, dialect in enumerate(DIALECTS) if dialect.rejected}
+        rejected = {row: patterns[at] for row, _ in found if (at := int(self._chosen[row])) in patterns}
+        return call_frame(self._batch.rows, self._service, found, rejected)
+
+    @cached_property
+    def _service(self) -> pl.Series:
+        return self._sources.column(_SERVICE)
+
+    def _column(self, column: str) -> pl.Series:
+        at = self._positions[column]
+        return self._sources.gather(at) if (at >= 0).any() else nulls(len(at))
+
+    def _of_events(self, series: pl.Series) -> pl.Series:
+        return series if self._all else pick(series, self._take)
+
+    def _stated(self) -> dict[str, pl.Series]:
+        """Stated columns as text; those that nobody states in their own type."""
+        found = {}
+        for column in STATED:
+            at = self._positions[column][self._take]
+            found[column] = self._sources.gather(at) if (at >= 0).any() else nulls(len(at), EVENT_COLUMNS[column].dtype)
+        return found
+
+    def _read(self, failed: Mask, attributes: list[str]) -> dict[str, pl.Series]:
+        """Other texts, and the helper columns of ``columns.py``."""
+        wanted = _TEXTS | {name: (name, f"resource:{name}") for name in attributes}
+        found = {name: self._of_events(self._sources.column(*listed)) for name, listed in wanted.items()}
+        return found | {
+            "_failed": pl.Series(failed[self._take]),
+            "_dialect": pl.Series(self._chosen[self._take].astype(np.uint32)),
+            "otel_ir.dialect": pick(_NAMES, self._chosen[self._take]),
+        }
+
+    def _own(self) -> dict[str, pl.Series]:
+        """What the row itself says, whatever the dialect."""
+        rows = self._batch.rows if self._all else self._batch.rows[self._take]
+        if self._logs:
+            time = pl.Series(np.where(rows["time"].to_numpy() > 0, rows["time"].to_numpy(), rows["observed"].to_numpy()))
+            parent, name, start = nulls(rows.height), rows["event_name"], time
+        else:
+            time, start, parent, name = rows["end"], rows["start"], rows["parent_span_id"], rows["name"]
+        return {
+            "_time": time,
+            "_received": rows["received"],
+            "_dropped": rows["dropped_attributes_count"],
+            "start_time": start,
+            "event.type": pick(_KINDS, self._codes[self._take]),
+            "trace_id": rows["trace_id"],
+            "span_id": rows["span_id"],
+            "otel_ir.parent_span_id": parent,
+            "otel_ir.span.name": name,
+            "otel_ir.tenant": rows["tenant"],
+            "otel_ir.sender": rows["sender"],
+            "otel_ir.journal.ordinal": rows["ordinal"],
+            "otel_ir.journal.position": rows["position"],
+            "otel_ir.duplicate_of": self._repeated(rows) if self._logs else nulls(rows.height),
+        }
+
+    def _repeated(self, rows: pl.DataFrame) -> pl.Series:
+        """A log record which the conventions tie to a model call's span describes that call a second time; one that an application
+        states does not.
+        """
+        again = (self._codes[self._take] == CODES["model_output"]) & ~self._sources.has(EVENT_TYPE)[self._take]
+        place = pl.concat_str("trace_id", pl.lit("/"), "span_id")
+        return rows.select(id=pl.when(pl.Series(again)).then(place))["id"]

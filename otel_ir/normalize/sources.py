@@ -1,0 +1,197 @@
+"""Where the values of a batch are: sources -> positions in one pool of texts, so that priority is a matter of integers.
+
+A column ``A, else B`` is two scatters of positions and one gather of texts; no join, no pivot, no row by row. Positions are numpy
+integers, ``-1`` is null.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache, cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from otel_ir.decode import Attributes, Batch
+from otel_ir.decode.values import Index, any_text
+from otel_ir.normalize.table import Unwrap, condition
+from otel_ir.normalize.unwrap import UNWRAPPERS
+
+Mask = NDArray[np.bool_]
+
+
+@lru_cache(maxsize=16)
+def nulls(size: int, dtype: Any = pl.String) -> pl.Series:
+    """A column of nothing."""
+    return pl.Series([None], dtype=dtype).new_from_index(0, size)
+
+
+def pick(series: pl.Series, index: NDArray[Any]) -> pl.Series:
+    """``series[index]``; indexing by an index series is the one way that does not go through the query engine (30 µs a call)."""
+    return series[pl.Series(index.astype(np.uint32))]
+
+
+@cache
+def expression(text: str) -> pl.Expr:
+    """A condition over columns named like sources; null counts as not holding."""
+    source, mark, values = condition(text)
+    column = pl.col(source)
+    test = {
+        "?": column.is_not_null,
+        "!": column.is_null,
+        "=": lambda: column.is_in(values),
+        "^=": lambda: column.str.starts_with(values[0]),
+        "$=": lambda: column.str.ends_with(values[0]),
+        "*=": lambda: column.str.contains(values[0], literal=True),
+    }[mark]()
+    return test.fill_null(value=False).alias(text)
+
+
+_NOWHERE = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+_OWN = {"@name": "name", "@kind": "kind", "@status": "status_code", "@message": "status_message", "@event": "event_name"}
+_EVENT = re.compile(r"event:([^/]+)/(.+)")
+
+
+class Sources:
+    """The texts of the sources that somebody needs, and which row has which."""
+
+    def __init__(self, batch: Batch, needed: Iterable[str]) -> None:
+        self.batch = batch
+        self.size = batch.rows.height
+        self._places: dict[str, tuple[Index, Index]] = {}
+        self._chunks: list[pl.Series] = []
+        self._length = 0
+        self._load(frozenset(needed))
+
+    @cached_property
+    def pool(self) -> pl.Series:
+        """Every text, and one null at the end; later additions drop the cached value."""
+        return pl.concat([*self._chunks, pl.Series([None], dtype=pl.String)], rechunk=True)
+
+    def places(self, source: str) -> tuple[Index, Index]:
+        """``(rows, positions)`` of a source; rows ascending, each once or, for a repeated key, in order with the last one to count."""
+        return self._places.get(source, _NOWHERE)
+
+    def __contains__(self, source: str) -> bool:
+        return source in self._places
+
+    def gather(self, positions: Index) -> pl.Series:
+        """The texts at these positions, null for -1."""
+        return pick(self.pool, np.where(positions < 0, len(self.pool) - 1, positions))
+
+    def unwrap(self, step: Unwrap, where: Mask) -> None:
+        """Adds the sources ``source#member`` for the rows in ``where``; only values that match ``step.needs`` are looked at."""
+        rows, positions = self.places(step.source)
+        kept = where[rows]
+        rows, positions = rows[kept], positions[kept]
+        values = self.gather(positions)
+        if step.needs and len(rows):
+            matching = values.str.contains(step.needs).fill_null(False).to_numpy()
+            rows, values = rows[matching], values.filter(pl.Series(matching))
+        if not len(rows):
+            return
+        unwrapper = UNWRAPPERS[step.via]
+        memo = {text: unwrapper(text) for text in dict.fromkeys(values.to_list()) if text is not None}
+        found = [memo.get(text, {}) for text in values]
+        for member in step.members:
+            texts = [one.get(member) for one in found]
+            has = np.array([text is not None for text in texts], dtype=np.bool_)
+            if has.any():
+                self.add(f"{step.source}#{member}", rows[has], pl.Series([text for text in texts if text is not None], dtype=pl.String))
+
+    def column(self, *listed: str) -> pl.Series:
+        """The text of the first of these sources that a row has, for all rows."""
+        at = np.full(self.size, -1, dtype=np.int64)
+        for source in reversed(listed):
+            rows, positions = self.places(source)
+            at[rows] = positions
+        return self.gather(at) if (at >= 0).any() else nulls(self.size)
+
+    def masks(self, conditions: Iterable[str]) -> dict[str, Mask]:
+        """Rows for which each condition holds (see ``table.py``); one pass for all of them."""
+        texts = list(dict.fromkeys(conditions))
+        if not texts:
+            return {}
+        columns = {source: self.column(source) for source in dict.fromkeys(condition(text).source for text in texts)}
+        frame = pl.DataFrame(columns).select(expression(text) for text in texts)
+        return {text: frame[text].to_numpy() for text in texts}
+
+    def has(self, source: str) -> Mask:
+        """Rows that have this source."""
+        mask = np.zeros(self.size, dtype=np.bool_)
+        mask[self.places(source)[0]] = True
+        return mask
+
+    def add(self, source: str, rows: Index, texts: pl.Series) -> None:
+        """Adds texts of a source for these rows; for a row that has the source already, the new one counts."""
+        old_rows, old_positions = self.places(source)
+        positions = np.arange(self._length, self._length + len(rows), dtype=np.int64)
+        self._places[source] = (np.concatenate([old_rows, rows]), np.concatenate([old_positions, positions]))
+        self._chunks.append(texts)
+        self._length += len(rows)
+        self.__dict__.pop("pool", None)
+
+    def _load(self, needed: frozenset[str]) -> None:
+        self._load_attributes(
+            self.batch.attributes, {key: key for key in needed if not key.startswith(("@", "resource:", "event:")) and "#" not in key}
+        )
+        self._load_resources({key.removeprefix("resource:"): key for key in needed if key.startswith("resource:")})
+        self._load_events({key: found for key in needed if (found := _EVENT.fullmatch(key))})
+        for key in needed:
+            if key.startswith("@"):
+                self._load_own(key)
+
+    def _load_attributes(self, attributes: Attributes, wanted: dict[str, str]) -> None:
+        present = [key for key in attributes.keys if key in wanted]
+        if not present:
+            return
+        stretches = [attributes.entries(key) for key in present]
+        self._chunks.append(attributes.texts(np.concatenate(stretches)))
+        for key, entries in zip(present, stretches, strict=True):
+            self._places[wanted[key]] = (attributes.row[entries], np.arange(self._length, self._length + len(entries), dtype=np.int64))
+            self._length += len(entries)
+
+    def _load_resources(self, wanted: dict[str, str]) -> None:
+        attributes = self.batch.resource_attributes
+        owner = self.batch.rows["resource"].to_numpy()
+        count = int(owner.max()) + 1 if len(owner) else 0
+        for key in attributes.keys:
+            if key not in wanted or not count:
+                continue
+            entries = attributes.entries(key)
+            of_resource = np.full(max(count, int(attributes.row[entries].max()) + 1), -1, dtype=np.int64)
+            of_resource[attributes.row[entries]] = np.arange(self._length, self._length + len(entries), dtype=np.int64)
+            self._chunks.append(attributes.texts(entries))
+            self._length += len(entries)
+            positions = of_resource[owner]
+            rows = np.flatnonzero(positions >= 0)
+            self._places[wanted[key]] = (rows, positions[rows])
+
+    def _load_events(self, wanted: dict[str, re.Match[str]]) -> None:
+        events, attributes = self.batch.events, self.batch.event_attributes
+        if not wanted or events.is_empty():
+            return
+        owner, names = events["row"].to_numpy().astype(np.int64), events["name"]
+        for source, found in wanted.items():
+            entries = attributes.entries(found.group(2))
+            entries = entries[(names == found.group(1)).to_numpy()[attributes.row[entries]]] if len(entries) else entries
+            if len(entries):
+                self.add(source, owner[attributes.row[entries]], attributes.texts(entries))
+
+    def _load_own(self, source: str) -> None:
+        """``@`` sources: columns of the row itself; those that a reader adds later, and ``#`` members, are not here."""
+        rows = self.batch.rows
+        if source == "@body" and len(self.batch.bodies):
+            texts = pl.Series([any_text(body) if body else None for body in self.batch.bodies.to_pylist()], dtype=pl.String)
+        elif source == "@scope":
+            texts = self.batch.scopes["name"][rows["scope"]]
+        elif (column := _OWN.get(source)) in rows.columns:
+            texts = rows[str(column)].cast(pl.String)
+        else:
+            return
+        present = np.flatnonzero((texts.is_not_null() & (texts != "")).to_numpy())
+        if len(present):
+            self.add(source, present, texts if len(present) == self.size else pick(texts, present))
