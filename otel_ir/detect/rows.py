@@ -1,0 +1,115 @@
+"""The rows a correlation remembers: one numeric frame, found by group in a sorted base and a short tail.
+
+A row is an event that matched, in about 70 bytes: strings (group, identity, tool) stand in interners as numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+ROW_SCHEMA = pl.Schema(
+    {
+        "key": pl.UInt32,  # interned group
+        "time": pl.Int64,  # event time, ns
+        "seq": pl.Int64,  # journal order: ordinal << 24 | position
+        "uid": pl.UInt64,  # the event
+        "steps": pl.UInt32,  # bit mask of the rules it matches
+        "hit": pl.Boolean,  # whether the condition was true at this row when it was last judged
+        "who": pl.UInt32,  # interned identity
+        "tool": pl.UInt32,  # interned tool name
+        "trace_high": pl.UInt64,
+        "trace_low": pl.UInt64,
+        "span": pl.UInt64,
+    }
+)
+
+
+class Interner:
+    """Tuples of strings as small numbers, in order of first appearance."""
+
+    def __init__(self, values: Iterable[tuple[Any, ...]] = ()) -> None:
+        self.values: list[tuple[Any, ...]] = list(values)
+        self.numbers: dict[tuple[Any, ...], int] = {value: number for number, value in enumerate(self.values)}
+
+    def number(self, value: tuple[Any, ...]) -> int:
+        """The number of a value, given to it now if it is new."""
+        number = self.numbers.setdefault(value, len(self.values))
+        if number == len(self.values):
+            self.values.append(value)
+        return number
+
+    def column(self, frame: pl.DataFrame, columns: Sequence[str]) -> pl.Series:
+        """One number (``UInt32``) per row of the frame for the tuple of these columns."""
+        names = list(columns)
+        if frame.is_empty():
+            return pl.Series(dtype=pl.UInt32)
+        distinct = frame.select(names).unique(maintain_order=True)
+        numbers = pl.Series("__number", [self.number(value) for value in distinct.iter_rows()], dtype=pl.UInt32)
+        if distinct.height == 1:
+            return pl.Series(np.full(frame.height, numbers[0], dtype=np.uint32))
+        return frame.select(names).join(distinct.with_columns(numbers), on=names, how="left", nulls_equal=True, maintain_order="left")[
+            "__number"
+        ]
+
+    def keep(self, used: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Forgets all but the used numbers; -> old number -> new number (0 where forgotten)."""
+        new = np.zeros(len(self.values), dtype=np.uint32)
+        new[used] = np.arange(len(used), dtype=np.uint32)
+        self.__init__([self.values[number] for number in used.tolist()])  # type: ignore[misc]
+        return new
+
+
+class RowStore:
+    """Retained rows of one correlation."""
+
+    def __init__(self, rows: pl.DataFrame | None = None) -> None:
+        self._base = ROW_SCHEMA.to_frame() if rows is None else rows.sort("key", maintain_order=True)
+        self._keys = self._base["key"].to_numpy()
+        self._alive = np.ones(self._base.height, dtype=bool)
+        self._tail: list[pl.DataFrame] = []
+
+    def append(self, rows: pl.DataFrame) -> None:
+        """Adds rows (``ROW_SCHEMA``)."""
+        if rows.height:
+            self._tail.append(rows)
+            if len(self._tail) > 32:
+                self._tail = [pl.concat(self._tail, rechunk=True)]
+
+    def fetch(self, keys: pl.Series, since: int | None = None) -> pl.DataFrame:
+        """The rows of these groups, unordered; only those with ``time > since`` where it is given."""
+        parts = [self._base[self._base_index(keys)]] if self._base.height else []
+        parts += [part.filter(pl.col("key").is_in(keys.implode())) for part in self._tail]
+        found = pl.concat(parts) if parts else ROW_SCHEMA.to_frame()
+        return found if since is None else found.filter(pl.col("time") > since)
+
+    def by_uid(self, uids: pl.Series) -> pl.DataFrame:
+        """The rows of these events."""
+        wanted = pl.col("uid").is_in(uids.implode())
+        parts = [self._base.filter(pl.Series(self._alive) & self._base["uid"].is_in(uids.implode()))] if self._base.height else []
+        parts += [part.filter(wanted) for part in self._tail]
+        return pl.concat(parts) if parts else ROW_SCHEMA.to_frame()
+
+    def remove(self, uids: pl.Series) -> None:
+        """Drops the rows of these events."""
+        if self._base.height:
+            self._alive &= ~self._base["uid"].is_in(uids.implode()).to_numpy()
+        self._tail = [part.filter(~pl.col("uid").is_in(uids.implode())) for part in self._tail]
+
+    def all(self) -> pl.DataFrame:
+        """Every row, unordered."""
+        return pl.concat([self._base.filter(pl.Series(self._alive)), *self._tail])
+
+    def replace(self, rows: pl.DataFrame) -> None:
+        """Forgets what it held and holds these."""
+        self.__init__(rows)  # type: ignore[misc]
+
+    def _base_index(self, keys: pl.Series) -> np.ndarray[Any, Any]:
+        wanted = np.unique(keys.to_numpy())
+        start, stop = np.searchsorted(self._keys, wanted, "left"), np.searchsorted(self._keys, wanted, "right")
+        lengths = stop - start
+        index = np.repeat(start - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths) + np.arange(lengths.sum())
+        return index[self._alive[index]]
