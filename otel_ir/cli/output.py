@@ -1,0 +1,104 @@
+"""What every command prints, and how: tables for people, JSON for scripts, errors on stderr, one set of exit statuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import IO, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+"""It ran; it failed or found faults; it was called wrongly (Typer's own)."""
+
+WIDE = 200
+"""Columns of a table that goes to a file or a pipe, where there is no width to fit."""
+
+
+class Format(StrEnum):
+    """Values of ``--format``."""
+
+    TABLE = "table"
+    JSON = "json"
+    NDJSON = "ndjson"
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that leaves colors out where NO_COLOR is set or nobody looks, and never reads markup in what it prints."""
+    found = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    return found if found.is_terminal else Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=WIDE)
+
+
+def print_rows(rows: Iterable[Mapping[str, Any]], form: Format, *, columns: Sequence[str] = (), title: str = "") -> None:
+    """Rows on stdout. ``columns`` picks and orders those of the table; JSON has every key of every row."""
+    if form is Format.NDJSON:
+        for row in rows:
+            print_line(row)
+    elif form is Format.JSON:
+        sys.stdout.write(json.dumps(list(rows), ensure_ascii=False, indent=2, default=str) + "\n")
+    else:
+        _print_table(list(rows), columns, title)
+
+
+def print_line(row: Mapping[str, Any], out: IO[str] | None = None) -> None:
+    """One row as one line of JSON."""
+    (out or sys.stdout).write(json.dumps(row, ensure_ascii=False, separators=(",", ":"), default=str) + "\n")
+
+
+def _print_table(rows: list[Mapping[str, Any]], columns: Sequence[str], title: str) -> None:
+    names = list(columns) or list(dict.fromkeys(name for row in rows for name in row))
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(row.get(name)), style=_STYLES.get(str(row.get(name)), "")) for name in names))
+    console().print(table)
+
+
+_STYLES = {"critical": "bold red", "high": "red", "medium": "yellow", "failed": "bold red", "passed": "green"}
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(_cell(item) for item in value)
+    return clean(str(value))
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def clean(text: str) -> str:
+    """Text from outside for a terminal: control characters and changes of direction are shown, not obeyed."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def say(text: str) -> None:
+    """A line for people on stdout."""
+    console().print(clean(text), soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """A line for people on stderr: progress, summaries; stdout stays what scripts read."""
+    console(stderr=True).print(clean(text), soft_wrap=True)
+
+
+def print_error(error: object) -> None:
+    """An error on stderr; those of rule and configuration files read ``file:line:column: what: hint``."""
+    console(stderr=True).print(Text(clean(str(error)), style="red"), soft_wrap=True)
+
+
+def fail(*errors: object) -> typer.Exit:
+    """Prints the errors; raise what it returns."""
+    for error in errors:
+        print_error(error)
+    return typer.Exit(EXIT_FAILED)
