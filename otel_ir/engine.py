@@ -17,7 +17,7 @@ import polars as pl
 from otel_ir.decode import decode_logs, decode_traces
 from otel_ir.detect import Detector
 from otel_ir.model import EPOCH, FoldOutput, Record
-from otel_ir.normalize.extract import extract
+from otel_ir.normalize.extract import Extract, extract
 from otel_ir.normalize.identity import TraceLimits
 from otel_ir.normalize.weave import Weaver
 from otel_ir.sigma.ruleset import RuleSet
@@ -94,7 +94,7 @@ class Fold:
             self.detector.activate(self.ruleset)
 
     def _extract(self, frame: Sequence[Record]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-        parts = []
+        parts: list[Extract] = []
         for kind, decode in (("traces", decode_traces), ("logs", decode_logs)):
             records = [record for record in frame if record.kind == kind]
             if records or (kind == "traces" and not parts):

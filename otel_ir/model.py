@@ -223,10 +223,9 @@ PATCH_COLUMNS = (
 )
 """Columns of an event that may become known after the event itself. Everything else is final at once."""
 
-PATCH_SCHEMA = pl.Schema(
-    {name: EVENT_SCHEMA[name] for name in ("otel_ir.event.id", "otel_ir.journal.ordinal")} | {name: EVENT_SCHEMA[name] for name in PATCH_COLUMNS}
-)
-"""A patch gives, as of journal record ``otel_ir.journal.ordinal``, the present value of every patchable column of one event (null: not known)."""
+PATCH_SCHEMA = pl.Schema({name: EVENT_SCHEMA[name] for name in ("otel_ir.event.id", "otel_ir.journal.ordinal", *PATCH_COLUMNS)})
+"""A patch gives, as of journal record ``otel_ir.journal.ordinal``, the present value of every patchable column of one event
+(null: not known)."""
 
 
 @dataclass(slots=True)

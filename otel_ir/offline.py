@@ -98,7 +98,7 @@ def final_events(paths: Iterable[Path], ruleset: RuleSet = NO_RULES) -> pl.DataF
 
 @dataclass(slots=True)
 class Replay:
-    """What a replay found: alerts in firing order with the best identity known at the end, how often each was met, and how much was read."""
+    """What a replay found: alerts in firing order with the best identity known at the end, and how much was read."""
 
     alerts: list[Alert] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)

@@ -1,4 +1,7 @@
-"""``otel-ir serve``: the stages joined. The engine folds in a thread of its own; everything outside the fold is idempotent on what it gives."""
+"""``otel-ir serve``: the stages joined.
+
+The engine folds in a thread of its own; everything outside the fold is idempotent on what it gives.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otel_ir.cli.output import Format, fail, print_rows
-from otel_ir.timefmt import rfc3339
 
 if TYPE_CHECKING:
     from otel_ir.store import Ledger
@@ -46,23 +45,7 @@ def actions(data: Data = Path("otel-ir-data"), ledger: Url = None, limit: Limit 
     Example: `otel-ir actions --format json`
     """
     with closing(_open(data, ledger)) as book:
-        rows = [
-            {
-                "action_id": row.action_id,
-                "alert_id": row.alert_id,
-                "verb": row.verb,
-                "adapter": row.adapter,
-                "target": dict(row.target),
-                "mode": str(row.mode),
-                "state": str(row.state),
-                "attempts": row.attempts,
-                "requested_at": rfc3339(row.requested_at),
-                "dispatched_at": rfc3339(row.dispatched_at) if row.dispatched_at else None,
-                "finished_at": rfc3339(row.finished_at) if row.finished_at else None,
-                "detail": row.detail,
-            }
-            for row in book.actions(limit=limit)
-        ]
+        rows = [row.to_row() for row in book.actions(limit=limit)]
     print_rows(rows, form, columns=("requested_at", "verb", "adapter", "mode", "state", "attempts", "detail"))
 
 

@@ -39,7 +39,7 @@ def serve(
         str | None, typer.Option(help="OTLP endpoint alerts and metrics go to, http(s)://host:port.", show_default=False)
     ] = None,
     export_protocol: Annotated[str, typer.Option(help="grpc or http/protobuf.")] = "grpc",
-    enforce: Annotated[bool, typer.Option("--enforce", envvar="OTEL_IR_ENFORCE", help="Second switch beside `mode: enforce` in the response policy.")] = False,
+    enforce: Annotated[bool, typer.Option("--enforce", envvar="OTEL_IR_ENFORCE", help="Second switch beside `mode: enforce`.")] = False,
     grace: Annotated[float, typer.Option(help="Seconds to drain on SIGTERM.")] = 20.0,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Log more.")] = False,
 ) -> None:

@@ -34,7 +34,7 @@ def records(seed: int, count: int, *, agents: int = 3, step: int = 2 * SECOND) -
     ]
 
 
-def _span(request: ExportTraceServiceRequest, name: str, attributes: dict[str, str]):  # noqa: ANN202
+def _span(request: ExportTraceServiceRequest, name: str, attributes: dict[str, str]):
     if not request.resource_spans:
         resource = request.resource_spans.add()
         resource.resource.attributes.add(key="service.name").value.string_value = "shop"
@@ -48,7 +48,8 @@ def _span(request: ExportTraceServiceRequest, name: str, attributes: dict[str, s
 def _tool(chance: random.Random, request: ExportTraceServiceRequest, trace: bytes, parent: bytes, agent: str | None, now: int) -> None:
     tool = chance.choice(TOOLS)
     body = "x" * (10_001 if chance.random() < 0.03 else 10)
-    attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool, "gen_ai.tool.call.arguments": json.dumps({"body": body})}
+    arguments = json.dumps({"body": body})
+    attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool, "gen_ai.tool.call.arguments": arguments}
     span = _span(request, f"execute_tool {tool}", attributes | ({"gen_ai.agent.name": agent} if agent else {}))
     span.trace_id, span.span_id, span.parent_span_id = trace, chance.randbytes(8), parent
     span.start_time_unix_nano = now - chance.randint(0, 30) * SECOND
@@ -58,5 +59,6 @@ def _tool(chance: random.Random, request: ExportTraceServiceRequest, trace: byte
 
 
 def _agent(request: ExportTraceServiceRequest, trace: bytes, span_id: bytes, agent: str, now: int) -> None:
-    span = _span(request, f"invoke_agent {agent}", {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": agent, "gen_ai.conversation.id": agent})
+    attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": agent, "gen_ai.conversation.id": agent}
+    span = _span(request, f"invoke_agent {agent}", attributes)
     span.trace_id, span.span_id, span.start_time_unix_nano, span.end_time_unix_nano = trace, span_id, now - SECOND, now

@@ -7,9 +7,9 @@ from dataclasses import asdict
 
 import msgspec
 import pytest
+from engine.otlp_stream import records
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from engine.otlp_stream import records
 
 from otel_ir.engine import RULESET_ACTIVATED, Fold
 from otel_ir.model import Alert, AlertUpdate, Record
@@ -80,7 +80,8 @@ def test_grouping_and_kills_change_nothing(ruleset: RuleSet, seed: int) -> None:
 def test_a_rule_set_holds_from_its_control_record_on_also_in_a_replay(ruleset: RuleSet) -> None:
     stream = records(7, 40)
     nothing = RuleSet(rules=(), correlations=(), digest="nothing", fields=frozenset())
-    switch = Record(ordinal=41, kind="control", received=stream[-1].received, body=msgspec.json.encode({"type": RULESET_ACTIVATED, "digest": "nothing"}))
+    body = msgspec.json.encode({"type": RULESET_ACTIVATED, "digest": "nothing"})
+    switch = Record(ordinal=41, kind="control", received=stream[-1].received, body=body)
     after = [Record(record.ordinal + 41, record.kind, record.received + 90 * 10**9, record.body) for record in records(8, 40)]
     found = {"nothing": nothing, ruleset.digest: ruleset}.__getitem__
     for cuts in ([81], list(range(1, 82))):

@@ -29,7 +29,7 @@ class Hook:
         self.calls: Counter[str] = Counter()
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # noqa: N802
+            def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 Webhook(SECRET).verify(body, dict(self.headers))
                 hook.calls[self.headers["webhook-id"]] += 1
@@ -83,11 +83,7 @@ def test_kill_nine_loses_nothing_and_repeats_nothing(tmp_path: Path, hook: Hook)
                 except grpc.RpcError:
                     assert not last
             if last:
-                ledger = Ledger.open(f"sqlite:///{tmp_path / 'data' / 'ledger.db'}")
-                until(lambda: {row.alert.agent_name for row in ledger.alerts(limit=10_000)} >= set(acknowledged), what="all alerts")
-                until(lambda: _answered(ledger) == {row.alert.alert_id for row in ledger.alerts(limit=10_000)}, what="all hooks called")
-                until(lambda: not ledger.unfinished_actions(), what="all actions finished")
-                ledger.close()
+                _settled(tmp_path / "data", set(acknowledged))
             else:
                 until(lambda: server.running.process.poll() is not None, what="the kill")
     raised = Counter(alert["otel_ir.agent.id"].removeprefix("shop/") for alert in alerts_of(tmp_path / "data"))
@@ -105,6 +101,15 @@ def test_kill_nine_loses_nothing_and_repeats_nothing(tmp_path: Path, hook: Hook)
         assert calls <= actions[action_id].attempts
 
 
+def _settled(data: Path, agents: set[str]) -> None:
+    """Waits until every acknowledged call raised its alert and every alert had its hook."""
+    ledger = Ledger.open(f"sqlite:///{data / 'ledger.db'}")
+    until(lambda: {row.alert.agent_name for row in ledger.alerts(limit=10_000)} >= agents, what="all alerts")
+    until(lambda: _answered(ledger) == {row.alert.alert_id for row in ledger.alerts(limit=10_000)}, what="all hooks called")
+    until(lambda: not ledger.unfinished_actions(), what="all actions finished")
+    ledger.close()
+
+
 def _answered(ledger: Ledger) -> set[str | None]:
     return {action.alert_id for action in ledger.actions(states=["applied"], limit=100_000)}
 
@@ -114,5 +119,3 @@ def alerts_of(data: Path) -> list[dict]:
     rows = [row.alert.to_row() for row in ledger.alerts(limit=100_000)]
     ledger.close()
     return rows
-
-
