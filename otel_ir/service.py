@@ -58,7 +58,7 @@ class Engine:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="otel_ir-engine")
         self._checkpointed = self._maintained = time.monotonic()
-        self._evicted = 0
+        self._evicted = self._careful_until = 0
         self.fold = self._restored()
         self.failed: str | None = None
         telemetry.observe("otel_ir.journal.lag", lambda: journal.last - self.fold.ordinal)
@@ -104,7 +104,8 @@ class Engine:
                 self._durably(self._evidence.flush)
             self._maintain()
             return
-        records = self._journal.read(self.fold.ordinal, max_records=READ_RECORDS, max_bytes=READ_BYTES)
+        most = 1 if self.fold.ordinal < self._careful_until else READ_RECORDS
+        records = self._journal.read(self.fold.ordinal, max_records=most, max_bytes=READ_BYTES)
         kept = [record for record in records if record.ordinal not in self._skipped]
         if not kept and records:
             self.fold.ordinal = records[-1].ordinal
@@ -124,23 +125,18 @@ class Engine:
 
     def _survive(self, frame: list[Record]) -> None:
         """A record that the fold cannot take must cost nobody else anything: find it, set it aside, and go on from the checkpoint."""
-        bad = frame[0].ordinal if len(frame) == 1 else self._culprit(frame)
-        _log.exception("journal record %d cannot be folded; it is set aside (%s)", bad, self._skipped_file)
-        self._skipped |= {bad}
-        draft = self._skipped_file.with_suffix(".tmp")
-        draft.write_text(json.dumps(sorted(self._skipped)))
-        draft.replace(self._skipped_file)
-        self._telemetry.add("otel_ir.decode.rejected")
+        if len(frame) > 1:
+            self._careful_until = frame[-1].ordinal
+            _log.exception("journal records %d to %d cannot be folded together; one by one now", frame[0].ordinal, frame[-1].ordinal)
+        else:
+            bad = frame[0].ordinal
+            _log.exception("journal record %d cannot be folded; it is set aside (%s)", bad, self._skipped_file)
+            self._skipped |= {bad}
+            draft = self._skipped_file.with_suffix(".tmp")
+            draft.write_text(json.dumps(sorted(self._skipped)))
+            draft.replace(self._skipped_file)
+            self._telemetry.add("otel_ir.decode.rejected")
         self.fold = self._restored()
-
-    def _culprit(self, frame: list[Record]) -> int:
-        """The first record of the frame that cannot be folded alone."""
-        for record in frame:
-            try:
-                self._new_fold().fold([record])
-            except Exception:  # whatever it is, it is this record's
-                return record.ordinal
-        return frame[0].ordinal
 
     def _deliver(self, frame: list[Record], output: FoldOutput) -> None:
         now = time.time_ns()
