@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from otel_ir import __version__
+from otel_ir.cli.demo import demo
+from otel_ir.cli.events import events
 from otel_ir.cli.ledger import actions, alerts
 from otel_ir.cli.replay import replay
 from otel_ir.cli.rules import rules_app
@@ -29,20 +31,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-commands = [serve, replay, alerts, actions]
-try:
-    from otel_ir.cli.demo import demo
-
-    commands.append(demo)
-except ImportError:
-    pass
-try:
-    from otel_ir.cli.events import events
-
-    commands.append(events)
-except ImportError:
-    pass
-for command in commands:
+for command in (serve, demo, events, replay, alerts, actions):
     app.command()(command)
 app.add_typer(rules_app, name="rules")
 

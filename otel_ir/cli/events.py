@@ -13,18 +13,30 @@ from otel_ir.cli.output import Format, fail, print_rows
 if TYPE_CHECKING:
     import polars as pl
 
-_TABLE = ("event_time", "event.type", "otel_ir.agent.id", "gen_ai.tool.name", "gen_ai.tool.call.arguments", "otel_ir.executed", "error", "error.type")
+_TABLE = (
+    "event_time",
+    "event.type",
+    "otel_ir.agent.id",
+    "gen_ai.tool.name",
+    "gen_ai.tool.call.arguments",
+    "otel_ir.executed",
+    "error",
+    "error.type",
+)
 _SLICE = 4096
 """Rows that are turned into text at a time."""
 
 
 def events(
     paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="PATH...", help="OTLP files or folders: JSON, JSON lines, .binpb; may be gzipped.", show_default=False)
+        list[Path] | None,
+        typer.Argument(metavar="PATH...", help="OTLP files or folders: JSON, JSON lines, .binpb; may be gzipped.", show_default=False),
     ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the schema of an event (JSON Schema) and leave.")] = False,
     form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.NDJSON,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write NDJSON here, not to stdout.", show_default=False)] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write NDJSON here, not to stdout.", show_default=False)
+    ] = None,
 ) -> None:
     """Canonical events of OTLP files, in their final form: with all that later spans told about them.
 

@@ -6,16 +6,17 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from otel_ir.cli.output import EXIT_FAILED, Format, fail, note, print_error, print_rows, say
 from otel_ir.errors import RuleError
 from otel_ir.rules_path import shipped_rules
-from otel_ir.sigma.load import Library, load_library
-from otel_ir.sigma.parse import Entry
-from otel_ir.sigma.ruleset import Correlation
+
+if TYPE_CHECKING:
+    from otel_ir.sigma.load import Library
+    from otel_ir.sigma.parse import Entry
 
 rules_app = typer.Typer(help="Check, lint, test, list, explain and evaluate rules.", no_args_is_help=True)
 
@@ -100,16 +101,15 @@ def list_rules(rules: Rules = None, form: Form = Format.TABLE) -> None:
 
 def _row(library: Library, entry: Entry) -> dict[str, Any]:
     compiled = library.compiled[entry.id]
-    correlation = isinstance(compiled, Correlation)
     return {
         "id": compiled.id,
         "signal": compiled.signal,
         "title": compiled.title,
         "severity": compiled.severity,
         "stage": compiled.stage,
-        "kind": compiled.kind if isinstance(compiled, Correlation) else "rule",
+        "kind": getattr(compiled, "kind", "rule"),
         "service": compiled.service,
-        "alerts": correlation or getattr(compiled, "alerts", False),
+        "alerts": getattr(compiled, "alerts", True),
         "tags": list(compiled.tags),
         "response": compiled.response,
         "tests": len(entry.extensions.tests),
@@ -149,8 +149,8 @@ def _called(library: Library, entry: Entry) -> tuple[str, ...]:
 
 
 def _expression(library: Library, entry: Entry) -> str | None:
-    compiled = library.compiled[entry.id]
-    return None if isinstance(compiled, Correlation) else str(compiled.predicate)
+    predicate = getattr(library.compiled[entry.id], "predicate", None)
+    return None if predicate is None else str(predicate)
 
 
 @rules_app.command("eval")
@@ -195,6 +195,8 @@ def _open(path: str) -> AbstractContextManager[IO[str]]:
 
 
 def _load(rules: Path | None) -> Library:
+    from otel_ir.sigma.load import load_library
+
     return load_library([rules or shipped_rules()])
 
 

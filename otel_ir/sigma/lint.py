@@ -1,0 +1,140 @@
+"""Advice on rules that can be used as they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+from sigma import conditions, types
+from sigma.correlations import SigmaCorrelationRule
+
+from otel_ir.errors import RuleError
+from otel_ir.model import EVENT_SCHEMA
+from otel_ir.sigma.columns import Columns
+from otel_ir.sigma.extensions import CORRELATION_EXTENSIONS, CORRELATION_KEYS, RULE_KEYS, ours, suggest
+from otel_ir.sigma.load import Library
+from otel_ir.sigma.operators import operator, string_kind
+from otel_ir.sigma.parse import NEW_ID, Entry
+from otel_ir.sigma.ruleset import Correlation, Rule
+
+_TAG_FORMS = {
+    "owasp": (re.compile(r"owasp\.asi(0[1-9]|10)"), "owasp.asi01 to owasp.asi10, the OWASP Top 10 for Agentic Applications"),
+    "atlas": (re.compile(r"atlas\.aml\.(t\d{4}(\.\d{3})?|m\d{4}|ta\d{4})"), "such as atlas.aml.t0051.001, a MITRE ATLAS technique"),
+}
+_KNOWN_OURS = re.compile(r"otel_ir\.(arguments\..+|origin\..+)")
+"""Columns beyond ``EVENT_SCHEMA`` that the system fills on demand."""
+
+
+def lint(library: Library) -> list[RuleError]:
+    """Advice for every document, in the order of the files. Errors of loading are not repeated here."""
+    advice = [item for entry in library.entries for item in _lint(library, entry)]
+    return sorted(advice, key=lambda item: (item.path, item.line, item.column))
+
+
+def _lint(library: Library, entry: Entry) -> Iterator[RuleError]:
+    document, compiled = entry.document, library.compiled.get(entry.id)
+    if compiled is None:
+        return
+    data = document.data
+    known = (*CORRELATION_KEYS, *RULE_KEYS, *CORRELATION_EXTENSIONS)
+    for key in data:
+        if key not in known:
+            yield document.error(f"the key {key!r} is neither Sigma's nor otel_ir's", str(key), hint="it is ignored")
+    if "id" not in data:
+        yield document.error("no id", hint=f"alerts are found again by the id of their rule; print one with: {NEW_ID}")
+    if isinstance(compiled, Correlation) or compiled.alerts:
+        yield from _lint_alerting(entry)
+    yield from _lint_tags(entry)
+    if isinstance(compiled, Rule):
+        yield from _lint_rule(entry, compiled)
+    elif isinstance(entry.sigma, SigmaCorrelationRule):
+        for index, name in enumerate(compiled.group_by):
+            yield from _lint_column(entry, name, ("correlation", "group-by", index))
+        if not compiled.group_by:
+            yield document.error("no group-by", "correlation", hint="it counts over all agents together")
+
+
+def _lint_alerting(entry: Entry) -> Iterator[RuleError]:
+    wanted = {
+        "level": "its alerts count as medium",
+        "description": "the responder reads it at 3 a.m.",
+        "falsepositives": "say what harmless activity looks like this",
+        "tests": "add one that fires and one that stays silent",
+    }
+    for key, why in wanted.items():
+        if not entry.document.data.get(key):
+            yield entry.document.error(f"no {key}", "title", hint=why)
+
+
+def _lint_tags(entry: Entry) -> Iterator[RuleError]:
+    for index, tag in enumerate(entry.sigma.tags):
+        form, hint = _TAG_FORMS.get(tag.namespace, (None, ""))
+        if form is not None and not form.fullmatch(str(tag)):
+            yield entry.document.error(f"no such tag: {tag}", "tags", index, hint=hint)
+
+
+def _lint_rule(entry: Entry, rule: Rule) -> Iterator[RuleError]:
+    document = entry.document
+    if not ours(document.data.get("logsource")):
+        hint = "agent events are product: opentelemetry, category: ai_agent; 'rules eval' runs any rule over any events"
+        yield document.error("the logsource is of another product: it never matches agent events", "logsource", hint=hint)
+        return
+    for name in sorted(rule.fields):
+        yield from _lint_column(entry, name, ("detection",))
+    trees = [condition.parsed for condition in entry.sigma.detection.parsed_condition]
+    if rule.alerts and any(_matches_all(tree) for tree in trees):
+        yield document.error("the condition holds for nearly every event", "detection", "condition", hint="test for something present")
+    if rule.service is None:
+        return
+    for node in (leaf for tree in trees for leaf in _leaves(tree)):
+        if getattr(node, "field", None) == "event.type" and str(node.value) != rule.service:
+            yield document.error(f"event.type is {rule.service!r} by its logsource", "detection", hint="the test can never hold")
+
+
+def _lint_column(entry: Entry, name: str, place: tuple[str | int, ...]) -> Iterator[RuleError]:
+    if name in EVENT_SCHEMA or _KNOWN_OURS.fullmatch(name):
+        return
+    near = suggest(name, EVENT_SCHEMA, cutoff=0.8)
+    if name.startswith("otel_ir.") or near:
+        what = f"nothing fills {name!r}" if name.startswith("otel_ir.") else f"{name!r} is no column of events, only an attribute"
+        yield entry.document.error(what, *_where(entry, name, place), hint=near or "see: otel-ir events --schema")
+
+
+def _where(entry: Entry, name: str, place: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """The first test of that field, as far as it stands directly in a detection."""
+    detection = entry.document.data.get("detection")
+    for section, tests in detection.items() if isinstance(detection, dict) and place == ("detection",) else ():
+        for key in tests if isinstance(tests, dict) else ():
+            if str(key).split("|")[0] == name:
+                return "detection", section, key
+    return place
+
+
+def _leaves(node: Any) -> Iterator[Any]:
+    if hasattr(node, "args"):
+        for child in node.args:
+            yield from _leaves(child)
+    else:
+        yield node
+
+
+def _matches_all(node: Any) -> bool:
+    """Whether nothing in it asks for a particular value: ``*``, a pattern that fits the empty text, or only negations."""
+    if isinstance(node, conditions.ConditionNOT):
+        return not _matches_all(node.args[0])
+    if isinstance(node, conditions.ConditionAND):
+        return all(_matches_all(child) for child in node.args)
+    if isinstance(node, conditions.ConditionOR):
+        return any(_matches_all(child) for child in node.args)
+    if isinstance(node.value, types.SigmaString):
+        return string_kind(node.value, keyword=not hasattr(node, "field"))[1] == "any"
+    if isinstance(node.value, types.SigmaRegularExpression):
+        return bool(_fits_empty(node.value))
+    return False
+
+
+def _fits_empty(value: Any) -> bool:
+    probe = pl.DataFrame({"text": [""]})
+    return bool(probe.select(operator(value)(Columns(), "text", value)).item())
