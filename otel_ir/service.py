@@ -250,7 +250,14 @@ class Service:
             return []
 
     async def start(self) -> None:
-        """Restore, bind, announce in ``serve.json``."""
+        """Restore, bind, announce in ``serve.json``. Raises ``ConfigError`` when a port cannot be had; then nothing is left running."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop(0)
+            raise
+
+    async def _start(self) -> None:
         await self._activate(self.ruleset)
         self.responder.start()
         if self.exporter:

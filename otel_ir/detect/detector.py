@@ -15,6 +15,7 @@ from otel_ir.detect.late import LateIdentity
 from otel_ir.detect.rows import ROW_SCHEMA, Interner
 from otel_ir.detect.windows import MOVE_SCHEMA, WindowLimits, Windows
 from otel_ir.model import EVENT_SCHEMA, PATCH_SCHEMA, Alert, AlertUpdate
+from otel_ir.sigma import matches
 from otel_ir.sigma.ruleset import Correlation, Rule, RuleSet
 
 _POSITIONS = 1 << 24
@@ -61,9 +62,7 @@ class Detector:
         return alerts, self._updates(alerts, patches, raised)
 
     def _match(self, events: pl.DataFrame) -> pl.DataFrame:
-        if events.is_empty() or not self.rules:
-            return pl.DataFrame()
-        return events.select(rule.predicate.fill_null(value=False).alias(rule.id) for rule in self.rules.values())
+        return matches(self.ruleset.rules, events) if self.ruleset.rules and events.height else pl.DataFrame()
 
     def _plain(self, events: pl.DataFrame, matched: pl.DataFrame, received: dict[int, int]) -> list[Alert]:
         alerts = []

@@ -1,0 +1,89 @@
+"""Rules reload without a restart; a broken file is reported and the last good set stays, also over a restart."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import grpc
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
+from real.processes import OTEL_IR, Server, alerts, otel_ir_serving, until
+from serve.spans import tool_request
+
+RULE = """title: {tool} was called
+id: 7d5f8f0a-3f0e-4f5e-9d0c-0000000000{number:02d}
+name: called_{tool}
+status: test
+level: high
+logsource: {{product: opentelemetry, category: ai_agent, service: tool_call}}
+detection:
+  selection: {{gen_ai.tool.name: {tool}}}
+  condition: selection
+"""
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    folder = tmp_path / "rules"
+    folder.mkdir()
+    (folder / "one.yml").write_text(RULE.format(tool="alpha", number=1))
+    return folder
+
+
+def _call(server: Server, tool: str) -> None:
+    with grpc.insecure_channel(server.grpc) as channel:
+        TraceServiceStub(channel).Export(tool_request(f"calls-{tool}", tool=tool, body="")[0], timeout=10)
+
+
+def _signals(server: Server) -> set[str]:
+    return {alert["otel_ir.alert.signal"] for alert in alerts(server.data)}
+
+
+def test_rules_reload_and_a_broken_file_leaves_the_last_good_set(tmp_path: Path, rules: Path) -> None:
+    with otel_ir_serving(tmp_path / "data", "--rules", str(rules)) as server:
+        _call(server, "alpha")
+        until(lambda: _signals(server) == {"called_alpha"}, what="the first rule")
+        (rules / "two.yml").write_text(RULE.format(tool="beta", number=2).replace("condition:", "conditoin:"))
+        until(lambda: "two.yml:" in server.running.text(), what="the report of the broken file")
+        _call(server, "beta")
+        (rules / "two.yml").write_text(RULE.format(tool="gamma", number=2))
+        until(lambda: "rules reloaded" in server.running.text(), what="the reload")
+        _call(server, "gamma")
+        until(lambda: _signals(server) == {"called_alpha", "called_gamma"}, what="the new rule")
+
+
+def test_a_restart_with_broken_rules_goes_on_with_the_last_good_set(tmp_path: Path, rules: Path) -> None:
+    with otel_ir_serving(tmp_path / "data", "--rules", str(rules)):
+        pass
+    (rules / "one.yml").write_text("detection: [")
+    with otel_ir_serving(tmp_path / "data", "--rules", str(rules)) as server:
+        assert "the last good set stays active" in server.running.text()
+        _call(server, "alpha")
+        until(lambda: _signals(server) == {"called_alpha"}, what="the last good rule")
+
+
+def test_a_first_start_with_broken_rules_says_where_and_ends(tmp_path: Path, rules: Path) -> None:
+    (rules / "one.yml").write_text(RULE.format(tool="alpha", number=1).replace("level:", "levle:"))
+    done = subprocess.run(
+        [OTEL_IR, "serve", "--data", tmp_path / "data", "--rules", rules], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert f"{rules / 'one.yml'}:5" in done.stderr
+    assert "level" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
+    with otel_ir_serving(tmp_path / "data") as server:
+        done = subprocess.run(
+            [OTEL_IR, "serve", "--data", tmp_path / "other", "--grpc", server.grpc], capture_output=True, text=True, timeout=60, check=False
+        )
+        again = subprocess.run(
+            [OTEL_IR, "serve", "--data", server.data, "--grpc", "127.0.0.1:0"], capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 1
+    assert server.grpc.rpartition(":")[2] in done.stderr
+    assert "Traceback" not in done.stderr
+    assert again.returncode == 1
+    assert "Traceback" not in again.stderr
