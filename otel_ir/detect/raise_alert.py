@@ -92,7 +92,8 @@ class Names:
 
     def who(self, number: Any) -> tuple[Any, ...]:
         """The values of ``WHO_COLUMNS``."""
-        return self._who[number]
+        values: tuple[Any, ...] = self._who[number]
+        return values
 
     def tool(self, number: Any) -> str | None:
         """The tool's name, or None."""

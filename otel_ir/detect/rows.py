@@ -59,53 +59,61 @@ class Interner:
         """Forgets all but the used numbers; -> old number -> new number (0 where forgotten)."""
         new = np.zeros(len(self.values), dtype=np.uint32)
         new[used] = np.arange(len(used), dtype=np.uint32)
-        self.__init__([self.values[number] for number in used.tolist()])  # type: ignore[misc]
+        self.values = [self.values[number] for number in used.tolist()]
+        self.numbers = {value: number for number, value in enumerate(self.values)}
         return new
 
 
+_MAX_CHUNKS = 64
+
+
 class RowStore:
-    """Retained rows of one correlation."""
+    """Retained rows of one correlation: a base sorted by group, and a tail of what came since the last epoch."""
 
     def __init__(self, rows: pl.DataFrame | None = None) -> None:
-        self._base = ROW_SCHEMA.to_frame() if rows is None else rows.sort("key", maintain_order=True)
+        self.replace(ROW_SCHEMA.to_frame() if rows is None else rows)
+
+    def replace(self, rows: pl.DataFrame) -> None:
+        """Forgets what it held and holds these."""
+        self._base = rows.sort("key", maintain_order=True)
         self._keys = self._base["key"].to_numpy()
         self._alive = np.ones(self._base.height, dtype=bool)
-        self._tail: list[pl.DataFrame] = []
+        self._tail = ROW_SCHEMA.to_frame()
 
     def append(self, rows: pl.DataFrame) -> None:
         """Adds rows (``ROW_SCHEMA``)."""
         if rows.height:
-            self._tail.append(rows)
-            if len(self._tail) > 32:
-                self._tail = [pl.concat(self._tail, rechunk=True)]
+            self._tail = self._tail.vstack(rows)
+            if self._tail.n_chunks() > _MAX_CHUNKS:
+                self._tail = self._tail.rechunk()
 
     def fetch(self, keys: pl.Series, since: int | None = None) -> pl.DataFrame:
         """The rows of these groups, unordered; only those with ``time > since`` where it is given."""
-        parts = [self._base[self._base_index(keys)]] if self._base.height else []
-        parts += [part.filter(pl.col("key").is_in(keys.implode())) for part in self._tail]
-        found = pl.concat(parts) if parts else ROW_SCHEMA.to_frame()
-        return found if since is None else found.filter(pl.col("time") > since)
+        wanted = pl.col("key").is_in(keys.implode())
+        found = self._tail.filter(wanted if since is None else wanted & (pl.col("time") > since))
+        if not self._base.height:
+            return found
+        base = self._base[self._base_index(keys)]
+        return base.filter(pl.col("time") > since).vstack(found) if since is not None else base.vstack(found)
 
     def by_uid(self, uids: pl.Series) -> pl.DataFrame:
         """The rows of these events."""
-        wanted = pl.col("uid").is_in(uids.implode())
-        parts = [self._base.filter(pl.Series(self._alive) & self._base["uid"].is_in(uids.implode()))] if self._base.height else []
-        parts += [part.filter(wanted) for part in self._tail]
-        return pl.concat(parts) if parts else ROW_SCHEMA.to_frame()
+        found = self._tail.filter(pl.col("uid").is_in(uids.implode()))
+        if not self._base.height:
+            return found
+        return self._base.filter(pl.Series(self._alive) & self._base["uid"].is_in(uids.implode())).vstack(found)
 
     def remove(self, uids: pl.Series) -> None:
         """Drops the rows of these events."""
+        if uids.is_empty():
+            return
         if self._base.height:
             self._alive &= ~self._base["uid"].is_in(uids.implode()).to_numpy()
-        self._tail = [part.filter(~pl.col("uid").is_in(uids.implode())) for part in self._tail]
+        self._tail = self._tail.filter(~pl.col("uid").is_in(uids.implode()))
 
     def all(self) -> pl.DataFrame:
         """Every row, unordered."""
-        return pl.concat([self._base.filter(pl.Series(self._alive)), *self._tail])
-
-    def replace(self, rows: pl.DataFrame) -> None:
-        """Forgets what it held and holds these."""
-        self.__init__(rows)  # type: ignore[misc]
+        return self._base.filter(pl.Series(self._alive, dtype=pl.Boolean)).vstack(self._tail)
 
     def _base_index(self, keys: pl.Series) -> np.ndarray[Any, Any]:
         wanted = np.unique(keys.to_numpy())

@@ -24,8 +24,8 @@ from otel_ir.sigma.ruleset import Correlation
 class WindowLimits:
     """Bounds of what a correlation remembers.
 
-    ``lateness`` (ns): how late a span may come, by the receiver's clock, and still be counted exactly. A BatchSpanProcessor holds spans up to
-    5 s and a Collector retries for 5 minutes by default (OpenTelemetry SDK and exporterhelper); this is twice that.
+    ``lateness`` (ns): how late a span may come, by the receiver's clock, and still be counted exactly. A BatchSpanProcessor holds spans
+    up to 5 s and a Collector retries for 5 minutes by default (OpenTelemetry SDK and exporterhelper); this is twice that.
     """
 
     lateness: int = 600_000_000_000
@@ -33,8 +33,8 @@ class WindowLimits:
     max_rows: int = 4_000_000
 
 
-Fire = Callable[[Correlation, int, Firing], str | None]
-"""(correlation, ordinal, edge) -> alert id, or None where that alert has been raised before."""
+Fire = Callable[[Correlation, int, Firing], str]
+"""(correlation, ordinal, edge) -> alert id."""
 
 MOVE_SCHEMA = pl.Schema({"uid": pl.UInt64, "ordinal": pl.Int64, "key": pl.UInt32, "who": pl.UInt32})
 
@@ -103,7 +103,8 @@ class Windows:
     def _not_silent(self, coming: pl.DataFrame, keys: pl.Series) -> set[int]:
         if coming.is_empty():
             return set()
-        since = None if self.condition.within_events else min(coming["time"].min(), 2**62) - self.condition.timespan  # type: ignore[type-var, operator]
+        earliest: Any = coming["time"].min()
+        since = None if self.condition.within_events else earliest - self.condition.timespan
         rows = pl.concat([self.store.fetch(keys, since).select(coming.columns), coming])
         if self.condition.steps:
             steps = rows.filter(pl.col("steps") != 0).group_by("key").agg(pl.col("steps").bitwise_or())
@@ -232,7 +233,6 @@ class Windows:
         alive = {mark.alert_id for marks in self.marks.values() for mark in marks}
         self.counts = {alert_id: count for alert_id, count in self.counts.items() if alert_id in alive}
         self.hot = set(self.marks) | set(rows.filter("hit")["key"].unique().to_list())
-
 
     def state(self) -> tuple[pl.DataFrame, dict[str, Any]]:
         """What a checkpoint keeps: the rows, and the rest as plain values."""
