@@ -7,7 +7,6 @@ instead of base64, enums are integers, unknown fields are ignored. 64-bit intege
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -20,6 +19,7 @@ from otel_ir.errors import InputError
 
 Signal = Literal["traces", "logs"]
 _MEMBERS: dict[str, Signal] = {"resourceSpans": "traces", "resource_spans": "traces", "resourceLogs": "logs", "resource_logs": "logs"}
+_IDS = {"trace_id": 16, "span_id": 8, "parent_span_id": 8}
 _METRICS = ("resourceMetrics", "resource_metrics")
 _MAX_DEPTH = 200
 """Protobuf's parsers stop at 100 nested messages; each ``AnyValue`` level is two of them, plus the envelope."""
@@ -65,10 +65,9 @@ def dict_to_protobuf(signal: Signal, data: Any) -> bytes:
     except (ParseError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"not OTLP: {error}") from None
     for message in _with_ids(signal, request):
-        _restore(message, "trace_id")
-        _restore(message, "span_id")
-        if "parent_span_id" in message.DESCRIPTOR.fields_by_name:
-            _restore(message, "parent_span_id")
+        for name, width in _IDS.items():
+            if value := getattr(message, name, b""):
+                setattr(message, name, _unhex(name, value, width))
     return bytes(request.SerializeToString())
 
 
@@ -83,12 +82,12 @@ def _with_ids(signal: Signal, request: Any) -> Iterator[Any]:
                 yield from span.links
 
 
-def _restore(message: Any, name: str) -> None:
+def _unhex(name: str, value: bytes, width: int) -> bytes:
     """The parser took the id for base64; its text, and from that the hex, is still there."""
-    value = getattr(message, name)
-    if value:
-        text = base64.b64encode(value).decode("ascii").rstrip("=")
-        try:
-            setattr(message, name, bytes.fromhex(text))
-        except (ValueError, binascii.Error):
-            raise InputError(f"not OTLP: {name} is not hex") from None
+    text = base64.b64encode(value).decode("ascii")
+    try:
+        if len(text) == 2 * width:
+            return bytes.fromhex(text)
+    except ValueError:
+        pass
+    raise InputError(f"not OTLP: {name} is not {2 * width} hex digits")

@@ -41,16 +41,6 @@ def argument_columns(arguments: pl.Series, fields: list[str]) -> list[pl.Series]
     return [_column(field, found[_name(field)]) for field in fields]
 
 
-def canonical(arguments: str | None) -> str | None:
-    """Arguments in one spelling (compact JSON with sorted keys), to compare a call in a message with a call on a span; other text stripped."""
-    if arguments is None:
-        return None
-    try:
-        return json.dumps(json.loads(arguments), sort_keys=True, separators=(",", ":"))
-    except (ValueError, RecursionError):
-        return arguments.strip()
-
-
 def _name(field: str) -> str:
     return field.removeprefix(PREFIX).removesuffix(LENGTH)
 
@@ -108,7 +98,7 @@ def _loads(text: str) -> Any:
 
 
 def _text(value: Any) -> str | None:
-    if value is None or type(value) is str and value.isascii():
+    if value is None or (type(value) is str and value.isascii()):
         return value
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
     return text.encode("utf-8", "replace").decode()

@@ -7,22 +7,28 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import polars as pl
 
+from otel_ir.decode.values import Index
 from otel_ir.model import EVENT_COLUMNS
 from otel_ir.normalize.dialects import DIALECTS
+from otel_ir.normalize.sources import pick
 
 FUTURE = 300_000_000_000
 """How far (ns) an event may lie after its receive time: 5 minutes (DESIGN section 1)."""
 _UNSPECIFIC = ["_OTHER", "unknown", "Exception"]
 """Values of ``error.type`` that say less than an exception event or the message does (reference, section 6)."""
 _ERROR_CLASS = r"^\s*(?:\w+\.)*([A-Z]\w*(?:Error|Exception|Timeout|Failure|Interrupt|Exit))\b"
-_SCRUBBED = ["[Scrubbed due to ", "[REDACTED]", "__REDACTED__", "<REDACTED>", "<elided>"]
+_SCRUBBED = r"\[Scrubbed due to |\[REDACTED\]|__REDACTED__|<REDACTED>|<elided>"
 _LIMITS = [1000, 1024, 2000, 2048, 4000, 4096, 8000, 8192, 10000, 16000, 16384, 32000, 32768, 65535, 65536]
 """Attribute length limits in use. SDKs cut at ``OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`` without a mark; below 1,000 characters plain text
 that happens to be as long as a limit is taken for whole (cut JSON shows at any length)."""
 _FLAGS = ("absent", "truncated", "scrubbed", "dropped")
-_CONTENT = ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "gen_ai.input.messages", "gen_ai.output.messages")
+CONTENT = ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "gen_ai.input.messages", "gen_ai.output.messages")
+"""Columns that hold what was said and done."""
+_JSON = r'\A\s*[{\["]'
+_CUT_JSON = r'(?s)\A\s*(?:\{(?:.*[^}\s])?|\[(?:.*[^\]\s])?|"(?:.*[^"\s])?)\s*\z'
 _UUID = r"(?i)(?:^|[_/:-])[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$"
 _MATCHED = 1024
 """Characters of an error text that are matched against patterns."""
@@ -111,15 +117,19 @@ def sizes() -> list[pl.Expr]:
     ]
 
 
-def content() -> pl.Expr:
-    """``absent``, ``truncated``, ``scrubbed``, ``dropped``, comma-separated in that order; null where nothing is missing."""
-    arguments, result, inward, outward = (pl.col(name).is_null() for name in _CONTENT)
+@cache
+def content(shown: tuple[str, ...]) -> pl.Expr:
+    """``absent``, ``truncated``, ``scrubbed``, ``dropped``, comma-separated in that order; null where nothing is missing.
+
+    ``shown``: those of ``CONTENT`` in which there is any text to look at.
+    """
+    arguments, result, inward, outward = (pl.col(name).is_null() for name in CONTENT)
     ran = (pl.col("otel_ir.executed") == "yes") & ~pl.col("error")
     absent = (_is("tool_call") & (arguments | (result & ran))) | (_is("model_output") & inward & outward)
-    cut, scrubbed = (pl.any_horizontal(test(pl.col(name)).fill_null(value=False) for name in _CONTENT) for test in (_is_cut, _is_scrubbed))
+    scrubbed = pl.any_horizontal(False, *(pl.col(name).str.contains(_SCRUBBED).fill_null(value=False) for name in shown))
     number = pl.lit(0, dtype=pl.UInt32)
-    for bit, flag in enumerate((absent.fill_null(value=False), cut, scrubbed, pl.col("_dropped") > 0)):
-        number += pl.when(flag).then(pl.lit(1 << bit, dtype=pl.UInt32)).otherwise(pl.lit(0, dtype=pl.UInt32))
+    for bit, flag in enumerate((absent.fill_null(value=False), pl.col("_cut"), scrubbed, pl.col("_dropped") > 0)):
+        number += flag.cast(pl.UInt32) * (1 << bit)
     # Four flags make sixteen texts: a lookup, instead of text work on every row.
     words = [",".join(name for bit, name in enumerate(_FLAGS) if value >> bit & 1) or None for value in range(1 << len(_FLAGS))]
     return pl.lit(pl.Series(words, dtype=pl.String)).gather(number).alias("otel_ir.content")
@@ -129,15 +139,21 @@ def _is(kind: str) -> pl.Expr:
     return pl.col("event.type") == kind
 
 
+def cut_rows(text: pl.Series) -> Index:
+    """Rows whose text was cut: JSON that does not end, or plain text exactly as long as a common limit.
+
+    Nearly every text is an object that begins and ends as one; only the others are looked at closely.
+    """
+    whole = pl.DataFrame([text.alias("text")]).select(pl.col("text").str.starts_with("{") & pl.col("text").str.ends_with("}"))
+    odd = np.flatnonzero(~whole["text"].fill_null(value=True).to_numpy())
+    if not len(odd):
+        return odd
+    close = pl.DataFrame([pick(text, odd).alias("text")]).select(_is_cut(pl.col("text")))
+    return np.compress(close["text"].to_numpy(), odd)
+
+
 def _is_cut(text: pl.Expr) -> pl.Expr:
-    """JSON that does not end, or plain text exactly as long as a common limit."""
-    opened = [text.str.starts_with(mark) & ~text.str.ends_with(end) for mark, end in ("{}", "[]", '""')]
-    plain = ~text.str.slice(0, 1).is_in(["{", "[", '"']) & text.str.len_chars().is_in(_LIMITS)
-    return pl.any_horizontal(*opened, plain)
-
-
-def _is_scrubbed(text: pl.Expr) -> pl.Expr:
-    return text.str.contains_any(_SCRUBBED)
+    return text.str.contains(_CUT_JSON) | (text.str.len_chars().is_in(_LIMITS) & ~text.str.contains(_JSON))
 
 
 def typed(name: str) -> pl.Expr:

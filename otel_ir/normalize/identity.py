@@ -1,8 +1,8 @@
 """Who called? Identity that stands on other spans, and arrives later than the call.
 
 A *slot* is the parent of events that lack a field. A slot takes each field from the nearest ancestor that has it, and until that is known
-from the first sibling that may lend it. What a slot knows is a short timeline: which value, from which journal record on. So a frame of many
-records gives exactly what its records would have given one by one.
+from the first sibling that may lend it. What a slot knows is a short timeline: which value, from which journal record on. So a
+frame of many records gives exactly what its records would have given one by one.
 
 Most tool spans do not say who called and the agent's span ends last (reference: of 152 tool spans with an identifiable agent ancestor
 148 were exported before it), so nothing here waits: an event goes out at once with the best identity known, and is patched.
@@ -135,7 +135,7 @@ class Traces:
         slot.at = None
 
     def end_epoch(self, epoch: int, received: int) -> int | None:
-        """Evicts whole epochs: those past ``ttl``, and the oldest beyond ``max_nodes``. -> first ordinal that is kept, None: nothing went."""
+        """Evicts whole epochs: those past ``ttl``, and the oldest beyond ``max_nodes``. -> first ordinal kept, None: nothing went."""
         self.epochs.append((epoch, self._keys, received))
         self._keys = []
         total, cut = 0, 0
@@ -156,7 +156,6 @@ class Traces:
         self.lent = {at: lent for at, lent in self.lent.items() if lent[1] >= first}
         self.waiting = {key: kept for key, numbers in self.waiting.items() if (kept := [n for n in numbers if n in self.by_number])}
         return first
-
 
     def state(self) -> bytes:
         """What a checkpoint keeps (MessagePack). ``by_number`` and ``waiting`` follow from the slots."""

@@ -1,7 +1,7 @@
 """One logical call, one event: what LLM messages and parent spans add to events, and the calls that only messages know.
 
-* A tool span without a call id takes that of the message call in its trace with the same tool and the same arguments (where both are known),
-  its own parent's first, else the oldest one that no span has taken.
+* A tool span without a call id takes that of the message call in its trace with the same tool and the same arguments (where both are
+  known), its own parent's first, else the oldest one that no span has taken.
 * A call that no span describes becomes a ``tool_call`` event of its own when a later request carries its result back (that is the proof
   that it ran), or, without proof, when everything was read. A span that comes even later is its duplicate.
 * A guardrail's verdict may stand on the span above it (``tripped``).
@@ -93,7 +93,8 @@ class Joins:
                     derived += self._result(row)
             for node in tripped:
                 if node["ordinal"] == ordinal:
-                    found += [Extra(event, ordinal, "otel_ir.guardrail.triggered", node["tripped"]) for event, _ in self.guards.pop(node["key"], [])]
+                    guards = self.guards.pop(node["key"], [])
+                    found += [Extra(event, ordinal, "otel_ir.guardrail.triggered", node["tripped"]) for event, _ in guards]
             for extra in found:
                 if extra.event in ids:
                     own.setdefault(extra.event, {})[extra.column] = extra.value

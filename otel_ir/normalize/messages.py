@@ -22,7 +22,9 @@ from otel_ir.normalize.unwrap import members, raw_list, raw_text, raws
 MAX_MESSAGES = 256
 """Newest messages of one request or answer that are looked at."""
 MAX_CALLS = 256
-"""Calls and results taken from one span."""
+"""Calls taken from one answer."""
+MAX_RESULTS = 16
+"""Newest results taken from one request: it repeats the whole conversation, and the others were taken when they were new."""
 CALL_SCHEMA = pl.Schema(
     {
         "ordinal": pl.Int64,
@@ -125,8 +127,8 @@ def _read_flat(sources: Sources, where: Mask) -> list[tuple[int, Call]]:
         if texts:
             sources.add(f"@{side}_messages", np.array(list(texts), dtype=np.int64), pl.Series(list(texts.values()), dtype=pl.String))
     for row, sides in spans.items():
-        found = [*_flat_results(sides["input"]), *_flat_calls(sides["output"])]
-        calls += [(row, call) for call in found[-MAX_CALLS:]]
+        found = [*_flat_results(sides["input"])][-MAX_RESULTS:] + [*_flat_calls(sides["output"])][:MAX_CALLS]
+        calls += [(row, call) for call in found]
     return calls
 
 
@@ -197,8 +199,9 @@ def _read_json(sources: Sources, where: Mask) -> list[tuple[int, Call]]:
         rows, texts = rows[kept], sources.gather(positions[kept])
         hits = texts.str.contains_any(["tool_call", '"tool"']).fill_null(False).to_numpy()
         for row, text in zip(rows[hits].tolist(), texts.filter(pl.Series(hits)).to_list(), strict=True):
-            calls.setdefault(row, []).extend(call for call in json_calls(text) if call.side == side)
-    return [(row, call) for row in sorted(calls) for call in calls[row][-MAX_CALLS:]]
+            found = [call for call in json_calls(text) if call.side == side]
+            calls.setdefault(row, []).extend(found[-MAX_RESULTS:] if side == "result" else found[:MAX_CALLS])
+    return [(row, call) for row in sorted(calls) for call in calls[row]]
 
 
 def json_calls(text: str) -> Iterator[Call]:

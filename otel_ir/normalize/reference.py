@@ -16,16 +16,23 @@ _TYPES = {pl.String: "string", pl.Int64: "integer", pl.UInt32: "integer", pl.Boo
 
 def event_schema() -> dict[str, Any]:
     """One row of ``otel-ir events`` as JSON Schema (draft 2020-12); ``x-source`` says where a word comes from, ``x-stated`` whether an
-    application may state the column itself."""
+    application may state the column itself.
+    """
     properties: dict[str, Any] = {}
     for name, column in EVENT_COLUMNS.items():
-        kind: dict[str, Any] = {"type": ["string", "null"], "format": "date-time"} if name in _TIMES else {"type": [_TYPES[column.dtype], "null"]}
-        properties[name] = kind | {"description": column.meaning, "x-source": column.source, "x-stated": name in STATED or name == "event.type"}
+        kind: dict[str, Any] = (
+            {"type": ["string", "null"], "format": "date-time"} if name in _TIMES else {"type": [_TYPES[column.dtype], "null"]}
+        )
+        properties[name] = kind | {
+            "description": column.meaning,
+            "x-source": column.source,
+            "x-stated": name in STATED or name == "event.type",
+        }
     properties["event.type"]["enum"] = [*EventType]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "otel_ir event",
-        "description": "One thing an agent did. Further columns: otel_ir.arguments.<name> (string), otel_ir.arguments.<name>.length (integer).",
+        "description": "One thing an agent did. Further columns: otel_ir.arguments.<name> (string) and its .length (integer).",
         "type": "object",
         "properties": properties,
     }
@@ -36,7 +43,7 @@ def schema_markdown() -> str:
     lines = [
         "# The canonical event",
         "",
-        "One row per thing an agent did. This is the frame that rules see, and what `otel-ir events` prints (times there as RFC 3339 text).",
+        "One row per thing an agent did. This is the frame that rules see, and what `otel-ir events` prints (times as RFC 3339 text).",
         "As JSON Schema: [event-schema.json](event-schema.json), or `otel-ir events --schema`.",
         "",
         f"*Stated*: an application may set the column itself, by a span or log attribute of that name (`event.type`: by `{EVENT_TYPE}`).",
@@ -57,24 +64,25 @@ def dialects_markdown() -> str:
     lines = [
         "# Dialects",
         "",
-        "What each emitter sends, and which canonical column it becomes. Made from `otel_ir/normalize/dialects/` by `tools/generate_docs.py`;",
-        "how to add one is in CONTRIBUTING.md. A table is chosen by the instrumentation scope, else by a marker attribute.",
+        "What each emitter sends, and which canonical column it becomes. Made from `otel_ir/normalize/dialects/` by",
+        "`tools/generate_docs.py`; how to add one is in CONTRIBUTING.md. A table is chosen by the instrumentation scope, else by a",
+        "marker attribute.",
         "",
-        "A source is an attribute of the span or log record; `event:NAME/key` one of a span event, `resource:key` one of the resource,",
-        "`key#member` what an unwrapper finds inside a value, `@name` and the like the span's own fields. The first source that is there counts.",
-        "An attribute with the canonical name itself always counts first, so an application can state any column that",
-        "[event-schema.md](event-schema.md) marks as stated.",
+        "A source is an attribute of the span or log record; `event:NAME/key` is one of a span event, `resource:key` one of the",
+        "resource, `key#member` what an unwrapper finds inside a value, `@name` and the like are the span's own fields. The first",
+        "source that is there counts. An attribute with the canonical name itself counts first, so an application can state any",
+        "column that [event-schema.md](event-schema.md) marks as stated.",
         "",
         "## Rules for all dialects",
         "",
         "* An agent span without a name or id of its own is structure, no event. UUIDs are no stable agent ids.",
         "* Tokens count on model calls only.",
-        "* `error.type` is `error.type` unless it says nothing (`_OTHER`, `unknown`, `Exception`), else the type of the exception event, else the",
-        "  class with which the message begins.",
+        "* `error.type` is `error.type` unless it says nothing (`_OTHER`, `unknown`, `Exception`), else the type of the exception",
+        "  event, else the class with which the message begins.",
         "* A tool call with a result or an error was executed; without either, the table says what it is.",
-        "* A tool event without a call id takes the id of the call in an LLM message of its trace with the same tool and equal arguments, its own",
-        "  turn first, else the oldest one that no span has taken. A call that no span describes becomes an event when a later request carries",
-        "  its result, or at the end.",
+        "* A tool event without a call id takes the id of the call in an LLM message of its trace with the same tool and equal",
+        "  arguments, its own turn first, else the oldest one that no span has taken. A call that no span describes becomes an event",
+        "  when a later request carries its result, or at the end.",
         "* A log record that describes a model call whose span it names is a second description of it.",
     ]
     for dialect in DIALECTS:

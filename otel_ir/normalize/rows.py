@@ -41,7 +41,6 @@ _TRIPPED = pl.Series([None, True], dtype=pl.Boolean)
 _STEPS: tuple[list[pl.Expr], ...] = (
     [columns.event_id(), columns.event_time(), columns.stable_id("gen_ai.agent.id"), *columns.errors(), *columns.sizes()],
     [columns.executed(), *columns.agent()],
-    [columns.content()],
 )
 
 
@@ -56,13 +55,19 @@ class Rows:
 
     def events(self, failed: Mask, attributes: list[str]) -> pl.DataFrame:
         """The event frame without the argument columns."""
-        frame = pl.DataFrame(self._own() | self._stated() | self._read(failed, attributes))
+        found = self._own() | self._stated() | self._read(failed, attributes)
+        frame = pl.DataFrame([series.alias(name) for name, series in found.items()])
         other = [columns.typed(name) for name in STATED if EVENT_COLUMNS[name].dtype != pl.String and frame[name].dtype == pl.String]
         if other:
             frame = frame.with_columns(other)
         if failed.any():
             frame = frame.with_columns(columns.forgiven())
-        for step in _STEPS:
+        shown = tuple(name for name in columns.CONTENT if frame[name].null_count() < frame.height)
+        cut = np.zeros(frame.height, dtype=np.bool_)
+        for name in shown:
+            cut[columns.cut_rows(frame[name])] = True
+        frame = frame.with_columns(pl.Series("_cut", cut))
+        for step in (*_STEPS, [columns.content(shown)]):
             frame = frame.with_columns(step)
         if self._logs:
             frame = frame.with_columns(columns.log_id())
@@ -82,7 +87,7 @@ class Rows:
             "event_type": pick(_KINDS, self._codes),
         }
         rows = self._batch.rows
-        frame = pl.DataFrame({name: found[name] if name in found else rows[name] for name in NODE_SCHEMA})
+        frame = pl.DataFrame([found[name].alias(name) if name in found else rows[name] for name in NODE_SCHEMA])
         return frame.with_columns(columns.stable_id("agent_id")) if frame["agent_id"].null_count() < frame.height else frame
 
     def calls(self, found: list[tuple[int, Call]]) -> pl.DataFrame:

@@ -38,16 +38,16 @@ def pick(series: pl.Series, index: NDArray[Any]) -> pl.Series:
 def expression(text: str) -> pl.Expr:
     """A condition over columns named like sources; null counts as not holding."""
     source, mark, values = condition(text)
-    column = pl.col(source)
-    test = {
-        "?": column.is_not_null,
-        "!": column.is_null,
-        "=": lambda: column.is_in(values),
-        "^=": lambda: column.str.starts_with(values[0]),
-        "$=": lambda: column.str.ends_with(values[0]),
-        "*=": lambda: column.str.contains(values[0], literal=True),
-    }[mark]()
-    return test.fill_null(value=False).alias(text)
+    column, first = pl.col(source), values[0] if values else ""
+    tests = {
+        "?": column.is_not_null(),
+        "!": column.is_null(),
+        "=": column.is_in(values),
+        "^=": column.str.starts_with(first),
+        "$=": column.str.ends_with(first),
+        "*=": column.str.contains(first, literal=True),
+    }
+    return tests[mark].fill_null(value=False).alias(text)
 
 
 _NOWHERE = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
@@ -115,7 +115,7 @@ class Sources:
         texts = list(dict.fromkeys(conditions))
         if not texts:
             return {}
-        columns = {source: self.column(source) for source in dict.fromkeys(condition(text).source for text in texts)}
+        columns = [self.column(source).alias(source) for source in dict.fromkeys(condition(text).source for text in texts)]
         frame = pl.DataFrame(columns).select(expression(text) for text in texts)
         return {text: frame[text].to_numpy() for text in texts}
 

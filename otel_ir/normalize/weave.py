@@ -12,13 +12,12 @@ import polars as pl
 
 from otel_ir.model import EVENT_SCHEMA, PATCH_COLUMNS, PATCH_SCHEMA
 from otel_ir.normalize.arguments import argument_columns, is_argument
-from otel_ir.normalize.identity import Node, Traces, TraceLimits, agent_of, known, provisional, timeline
+from otel_ir.normalize.identity import Node, TraceLimits, Traces, agent_of, known, provisional, timeline
 from otel_ir.normalize.joins import Extra, Joins
 
 _LENDERS = ("model_output", "tool_call")
 _SLOT_SCHEMA = pl.Schema(
-    {"slot": pl.Int64, "at": pl.Int64}
-    | {name: pl.String for name in ("s_id", "s_name", "s_agent_id", "s_source", "s_conversation", "s_user")}
+    {"slot": pl.Int64, "at": pl.Int64} | dict.fromkeys(("s_id", "s_name", "s_agent_id", "s_source", "s_conversation", "s_user"), pl.String)
 )
 _IDENTITY = PATCH_COLUMNS[:6]
 _OWN = {
@@ -30,7 +29,7 @@ _OWN = {
 }
 _OPEN_SCHEMA = pl.Schema(
     {"otel_ir.event.id": pl.String, "slot": pl.Int64, "ordinal": pl.Int64, "provisional": pl.String}
-    | {name: pl.String for name in _OWN}
+    | dict.fromkeys(_OWN, pl.String)
     | {name: EVENT_SCHEMA[name] for name in PATCH_COLUMNS}
 )
 
@@ -336,7 +335,7 @@ def _nodes(keyed: pl.DataFrame) -> list[Node]:
 
 
 def _offers(keyed: pl.DataFrame) -> list[tuple[str, str, Any, int]]:
-    """What spans lend their siblings: only spans an agent made (model calls, tool calls) speak for the agent; an agent's span names itself."""
+    """What spans lend their siblings: spans an agent made (model calls, tool calls) speak for it; an agent's span names itself."""
     lenders = keyed.filter(pl.col("event_type").is_in(_LENDERS) & pl.col("parent").is_not_null())
     named = pl.coalesce("agent_id", "agent_name")
     offers: list[tuple[str, str, Any, int]] = []

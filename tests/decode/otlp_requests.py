@@ -14,7 +14,6 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 
-
 def built(kind: type[Message], /, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """As ``st.builds``, with a short name: Hypothesis refuses to print what the nested builds would be called."""
 

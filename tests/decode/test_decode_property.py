@@ -6,11 +6,11 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
+from decode import otlp_requests, upb_decoder
 from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decode import otlp_requests, upb_decoder
 from otel_ir.decode import Attributes, Batch, decode_logs, decode_traces
 from otel_ir.decode.values import any_text
 from otel_ir.model import Record
@@ -58,7 +58,7 @@ def decode(bodies: list[bytes], signal: str) -> Batch:
 
 @pytest.mark.parametrize("few", [0, 64])
 @given(bodies=st.lists(otlp_requests.trace_bodies, max_size=3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_spans_are_those_of_the_protobuf_runtime(few: int, bodies: list[bytes], monkeypatch_few: Any) -> None:
     with monkeypatch_few(few):
         batch = decode(bodies, "traces")
@@ -71,7 +71,7 @@ def test_spans_are_those_of_the_protobuf_runtime(few: int, bodies: list[bytes], 
 
 @pytest.mark.parametrize("few", [0, 64])
 @given(bodies=st.lists(otlp_requests.log_bodies, max_size=3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_log_records_are_those_of_the_protobuf_runtime(few: int, bodies: list[bytes], monkeypatch_few: Any) -> None:
     with monkeypatch_few(few):
         assert rebuilt(decode(bodies, "logs")) == [row for body in bodies for row in upb_decoder.logs(body)]
@@ -93,7 +93,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 
 @given(body=damaged())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_damaged_bytes_are_rejected_or_mean_the_same(body: bytes) -> None:
     """What the runtime accepts, decoding accepts with the same meaning. What it refuses is refused too, unless the damage lies inside one
     attribute value, which is decoded on its own: then that value is null or shows replacement characters."""

@@ -42,7 +42,7 @@ def span(attributes: dict[str, Any] | None = None, **other: Any) -> dict[str, An
 
 
 def traces(*spans: dict[str, Any], scope: str = "test", service: str | None = "svc", resource: dict[str, Any] | None = None) -> bytes:
-    """``span``: attributes, and optionally id, parent, trace, name, kind, start, end, status, message, dropped, events [(name, attributes)]."""
+    """``span``: attributes, and optionally id, parent, trace, name, kind, start, end, status, message, dropped, events."""
     request = ExportTraceServiceRequest()
     one = request.resource_spans.add()
     one.resource.attributes.extend(pairs(({"service.name": service} if service else {}) | (resource or {})))

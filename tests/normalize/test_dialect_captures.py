@@ -14,8 +14,8 @@ from typing import Any
 
 import polars as pl
 import pytest
-
 from normalize.otlp_maker import CAPTURES, capture_records, stems
+
 from otel_ir.decode import decode_logs, decode_traces
 from otel_ir.normalize import extract as extract_module
 from otel_ir.normalize.extract import extract
@@ -50,7 +50,9 @@ def own_values(stem: str) -> str:
     for record in capture_records(stem):
         found = extract(decode_traces([record]) if record.kind == "traces" else decode_logs([record]))
         lines += [_line("event", row, SHOWN) for row in found.events.iter_rows(named=True)]
-        lines += [_line("call", row, ("side", "call_id", "tool", "arguments", "result", "executed")) for row in found.calls.iter_rows(named=True)]
+        lines += [
+            _line("call", row, ("side", "call_id", "tool", "arguments", "result", "executed")) for row in found.calls.iter_rows(named=True)
+        ]
         tripped = found.nodes.filter("tripped")["span_id"].to_list()
         lines += [f"tripped {span}" for span in tripped]
     return "\n".join(lines) + "\n"

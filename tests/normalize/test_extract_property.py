@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from normalize.otlp_maker import NOW, capture_records, span, stems, traces
 from polars.testing import assert_frame_equal
 
-from normalize.otlp_maker import NOW, capture_records, span, stems, traces
 from otel_ir.decode import decode_logs, decode_traces
 from otel_ir.model import Record
 from otel_ir.normalize.extract import Extract, extract
@@ -15,7 +17,12 @@ from otel_ir.normalize.extract import Extract, extract
 FIELDS = frozenset({"otel_ir.arguments.email", "otel_ir.arguments.to.length", "logfire.msg", "http.url"})
 BODIES = [(record.kind, record.body) for stem in stems() for record in capture_records(stem)]
 
-_values = st.one_of(st.text(max_size=5), st.integers(-5, 500), st.booleans(), st.sampled_from(['{"email":"a"}', "{'to': 'b'}", "execute_tool", "chat", "TOOL", "LLM"]))
+_values = st.one_of(
+    st.text(max_size=5),
+    st.integers(-5, 500),
+    st.booleans(),
+    st.sampled_from(['{"email":"a"}', "{'to': 'b'}", "execute_tool", "chat", "TOOL", "LLM"]),
+)
 _keys = st.sampled_from(
     [
         "gen_ai.operation.name",
@@ -36,8 +43,16 @@ _keys = st.sampled_from(
         "gen_ai.usage.input_tokens",
     ]
 )
-_spans = st.builds(span, st.dictionaries(_keys, _values, max_size=5), status=st.integers(0, 2), name=st.sampled_from(["x", "running tool", "handoff to b"]), kind=st.integers(1, 3))
-_scopes = st.sampled_from(["", "pydantic-ai", "openinference.instrumentation.openai_agents", "openinference.instrumentation.langchain", "other"])
+_spans = st.builds(
+    span,
+    st.dictionaries(_keys, _values, max_size=5),
+    status=st.integers(0, 2),
+    name=st.sampled_from(["x", "running tool", "handoff to b"]),
+    kind=st.integers(1, 3),
+)
+_scopes = st.sampled_from(
+    ["", "pydantic-ai", "openinference.instrumentation.openai_agents", "openinference.instrumentation.langchain", "other"]
+)
 
 
 @st.composite
@@ -62,7 +77,7 @@ def test_any_grouping_of_records_gives_the_same_rows(given_cuts: tuple[list[byte
     records = [Record(10 + number, "traces", NOW + number, body, tenant=f"t{number % 2}") for number, body in enumerate(bodies)]
     single = joined([extract(decode_traces([record]), FIELDS) for record in records])
     bounds = [0, *at, len(records)]
-    groups = [records[begin:end] for begin, end in zip(bounds, bounds[1:], strict=False)]
+    groups = [records[begin:end] for begin, end in pairwise(bounds)]
     grouped = joined([extract(decode_traces(group), FIELDS) for group in groups])
     for one, other in zip(single, grouped, strict=True):
         assert_frame_equal(one, other)

@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 import pytest
-
 from normalize.otlp_maker import NOW, TRACE, event, logs, normalized, span, traces
+
 from otel_ir.model import EVENT_SCHEMA
 
 TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "search"}
@@ -33,7 +33,13 @@ def test_nothing_gives_empty_frames() -> None:
 
 @pytest.mark.parametrize(
     ("end", "expected"),
-    [(NOW - 5, NOW - 5), (0, NOW), (NOW + 4 * MINUTE, NOW + 4 * MINUTE), (NOW + 6 * MINUTE, NOW + 5 * MINUTE), (2**64 - 1, NOW + 5 * MINUTE)],
+    [
+        (NOW - 5, NOW - 5),
+        (0, NOW),
+        (NOW + 4 * MINUTE, NOW + 4 * MINUTE),
+        (NOW + 6 * MINUTE, NOW + 5 * MINUTE),
+        (2**64 - 1, NOW + 5 * MINUTE),
+    ],
 )
 def test_event_time_is_the_end_within_what_is_plausible(end: int, expected: int) -> None:
     assert event(traces(span(TOOL, end=end)))["event_time"] == expected
@@ -50,17 +56,27 @@ class TestStatement:
     """An application may state any canonical column itself, and that wins."""
 
     def test_an_event_of_its_own(self) -> None:
-        found = event(traces(span({"otel_ir.event.type": "auth", "user.id": "u", "error": True, "error.type": "bad_token", "gen_ai.agent.name": "a"})))
+        found = event(
+            traces(span({"otel_ir.event.type": "auth", "user.id": "u", "error": True, "error.type": "bad_token", "gen_ai.agent.name": "a"}))
+        )
         assert (found["event.type"], found["otel_ir.dialect"], found["otel_ir.agent.id"]) == ("auth", "otel_genai", "svc/a")
         assert (found["user.id"], found["error"], found["error.type"]) == ("u", True, "bad_token")
 
     def test_against_what_the_dialect_says(self) -> None:
-        attributes = {"openinference.span.kind": "TOOL", "tool.name": "x", "gen_ai.tool.name": "y", "otel_ir.executed": "rejected", "error": False}
+        attributes = {
+            "openinference.span.kind": "TOOL",
+            "tool.name": "x",
+            "gen_ai.tool.name": "y",
+            "otel_ir.executed": "rejected",
+            "error": False,
+        }
         found = event(traces(span(attributes, status=2)))
         assert (found["gen_ai.tool.name"], found["otel_ir.executed"], found["error"], found["error.type"]) == ("y", "rejected", False, None)
 
     def test_on_a_log_record(self) -> None:
-        found = event(logs(span({"otel_ir.event.type": "approval", "otel_ir.approval.decision": "rejected"}, trace=TRACE, span="a" * 16)), kind="logs")
+        found = event(
+            logs(span({"otel_ir.event.type": "approval", "otel_ir.approval.decision": "rejected"}, trace=TRACE, span="a" * 16)), kind="logs"
+        )
         assert (found["event.type"], found["otel_ir.approval.decision"], found["otel_ir.duplicate_of"]) == ("approval", "rejected", None)
 
     def test_numbers_and_booleans_come_in_any_form(self) -> None:
@@ -71,7 +87,13 @@ class TestStatement:
         assert found["otel_ir.guardrail.triggered"] is True
 
     def test_not_what_others_vouch_for(self) -> None:
-        attributes = {"otel_ir.agent.id": "other/a", "service.name": "other", "otel_ir.tenant": "x", "otel_ir.event.id": "x", "event_time": 1}
+        attributes = {
+            "otel_ir.agent.id": "other/a",
+            "service.name": "other",
+            "otel_ir.tenant": "x",
+            "otel_ir.event.id": "x",
+            "event_time": 1,
+        }
         found = event(traces(span(TOOL | attributes)))
         assert (found["otel_ir.agent.id"], found["service.name"], found["otel_ir.tenant"]) == (None, "svc", "t")
         assert (found["otel_ir.event.id"], found["event_time"]) == (f"{TRACE}/{1:016x}", NOW)
@@ -89,7 +111,11 @@ class TestErrors:
             ({"status": 2, "attributes": {"error.type": "tool_error"}}, ("tool_error", "")),
             ({"status": 0, "attributes": {"error.type": "tool_error"}}, ("tool_error", "")),
             (
-                {"status": 2, "attributes": {"error.type": "_OTHER"}, "events": [("exception", {"exception.type": "ValueError", "exception.message": "bad"})]},
+                {
+                    "status": 2,
+                    "attributes": {"error.type": "_OTHER"},
+                    "events": [("exception", {"exception.type": "ValueError", "exception.message": "bad"})],
+                },
                 ("ValueError", "bad"),
             ),
             ({"status": 2, "attributes": {"error.type": "_OTHER"}, "message": "a.b.KeyError: 'x'"}, ("KeyError", "a.b.KeyError: 'x'")),
@@ -108,8 +134,15 @@ class TestErrors:
         assert (found["error"], found["error.type"], found["error.message"]) == (False, None, None)
 
     def test_expected_behavior_is_no_error(self) -> None:
-        interrupted = span({"openinference.span.kind": "TOOL"}, status=2, events=[("exception", {"exception.type": "langgraph.errors.GraphInterrupt"})])
-        retried = span({"gen_ai.tool.name": "x"}, name="running tool", status=2, events=[("exception", {"exception.type": "pydantic_ai.exceptions.ToolRetryError"})])
+        interrupted = span(
+            {"openinference.span.kind": "TOOL"}, status=2, events=[("exception", {"exception.type": "langgraph.errors.GraphInterrupt"})]
+        )
+        retried = span(
+            {"gen_ai.tool.name": "x"},
+            name="running tool",
+            status=2,
+            events=[("exception", {"exception.type": "pydantic_ai.exceptions.ToolRetryError"})],
+        )
         assert event(traces(interrupted))["error"] is False
         assert event(traces(retried, scope="pydantic-ai"))["error"] is False
 
@@ -189,12 +222,18 @@ class TestContent:
         assert event(traces(span(TOOL | {"gen_ai.tool.call.result": ""})))["otel_ir.executed"] == "yes"
         assert event(traces(span(TOOL), scope="pydantic-ai"))["otel_ir.executed"] == "yes"
         pending = {"openinference.span.kind": "TOOL", "input.value": "{}"}
-        assert event(traces(span(pending, status=1), scope="openinference.instrumentation.openai_agents"))["otel_ir.executed"] == "pending_approval"
+        assert (
+            event(traces(span(pending, status=1), scope="openinference.instrumentation.openai_agents"))["otel_ir.executed"]
+            == "pending_approval"
+        )
 
 
 class TestFields:
     def test_any_attribute_by_its_own_name(self) -> None:
-        body = traces(span(TOOL | {"x.n": 5, "x.list": {"a": [] if False else "b"}}, id="b" * 16), resource={"deployment.environment": "prod", "x.n": 1})
+        body = traces(
+            span(TOOL | {"x.n": 5, "x.list": {"a": [] if False else "b"}}, id="b" * 16),
+            resource={"deployment.environment": "prod", "x.n": 1},
+        )
         found = event(body, "x.n", "x.list", "deployment.environment", "x.none")
         assert (found["x.n"], found["x.list"], found["deployment.environment"], found["x.none"]) == ("5", '{"a":"b"}', "prod", None)
 
@@ -215,7 +254,9 @@ class TestFields:
         ],
     )
     def test_single_arguments(self, arguments: str, body: str | None, length: int | None) -> None:
-        found = event(traces(span(tool(gen_ai__tool__call__arguments=arguments))), "otel_ir.arguments.body", "otel_ir.arguments.body.length")
+        found = event(
+            traces(span(tool(gen_ai__tool__call__arguments=arguments))), "otel_ir.arguments.body", "otel_ir.arguments.body.length"
+        )
         assert (found["otel_ir.arguments.body"], found["otel_ir.arguments.body.length"]) == (body, length)
 
 
@@ -243,7 +284,12 @@ class TestMessages:
     def test_flattened_messages_become_json(self) -> None:
         attributes = {"openinference.span.kind": "LLM"} | {
             f"llm.input_messages.{number}.message.{key}": value
-            for number, key, value in ((0, "role", "user"), (0, "contents.0.message_content.text", "hi"), (10, "role", "user"), (10, "content", "ho"))
+            for number, key, value in (
+                (0, "role", "user"),
+                (0, "contents.0.message_content.text", "hi"),
+                (10, "role", "user"),
+                (10, "content", "ho"),
+            )
         }
         found = event(traces(span(attributes)))
         assert found["gen_ai.input.messages"] == (

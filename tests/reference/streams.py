@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
+from reference.fold import Record
 
 from otel_ir.model import EVENT_SCHEMA
-from reference.fold import Record
 
 TOOLS = ("a", "b", "c", "d")
 
@@ -124,10 +124,7 @@ def frames(records: list[Record], scale: int = 1) -> tuple[pl.DataFrame, pl.Data
 
 NODE_SCHEMA = pl.Schema(
     {"ordinal": pl.Int64, "position": pl.UInt32}
-    | {
-        name: pl.String
-        for name in ("tenant", "sender", "service.name", "trace_id", "span_id", "parent_span_id", "agent_name", "agent_id", "conversation", "user")
-    }
+    | dict.fromkeys(("tenant", "sender", "service.name", "trace_id", "span_id", "parent_span_id", "agent_name", "agent_id", "conversation", "user"), pl.String)
     | {"start": pl.Int64, "end": pl.Int64, "tripped": pl.Boolean, "event_type": pl.String}
 )
 

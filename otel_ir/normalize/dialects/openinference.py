@@ -24,10 +24,12 @@ DIALECT = Dialect(
             ("lc_agent_name", "user_id", "session_id", "thread_id"),
             needs=r'"(?:lc_agent_name|user_id|session_id|thread_id)"',
         ),
-        Unwrap("input.value", "keyword call", ("kwargs",), needs=r'^\{.*"kwargs"', event="tool_call"),
-        Unwrap("input.value", "python literal", ("value",), needs=r"^\s*[\[{]\s*['\d\[{(]", event="tool_call"),
+        Unwrap("input.value", "keyword call", ("kwargs",), needs=r'(?s)^\s*\{.*"kwargs"', event="tool_call"),
+        Unwrap("input.value", "python literal", ("value",), needs=r"^\s*(?:\{\s*['\d(]|\[\s*(?:'|\{\s*'|\())", event="tool_call"),
         Unwrap("output.value", "tool message", ("content", "id", "error"), needs=r'"tool_call_id"', event="tool_call"),
-        Unwrap("output.value", "tool output", ("raw_output", "id", "error"), needs=r'^\{.*"(?:raw_output|response)"', event="tool_call"),
+        Unwrap(
+            "output.value", "tool output", ("raw_output", "id", "error"), needs=r'(?s)^\s*\{.*"(?:raw_output|response)"', event="tool_call"
+        ),
         Unwrap("@name", "after 'handoff to '", ("rest",), event="handoff"),
     ),
     columns={
@@ -47,10 +49,11 @@ DIALECT = Dialect(
             On("tool_call", "input.value#value"),
             On("tool_call", "input.value"),
         ),
+        # OPENINFERENCE_ENABLE_GENAI_SEMCONV copies output.value, wrapper and all, to the GenAI attribute.
         "gen_ai.tool.call.result": (
-            "gen_ai.tool.call.result",
             On("tool_call", "output.value#content"),
             On("tool_call", "output.value#raw_output"),
+            "gen_ai.tool.call.result",
             On("tool_call", "output.value"),
         ),
         "error": ("output.value#error",),

@@ -24,7 +24,11 @@ DIALECT = Dialect(
         ("model_output", "!gen_ai.operation.name", "gen_ai.system", "gen_ai.request.model"),
     ),
     classify_logs=(("model_output", "@event=gen_ai.client.inference.operation.details"),),
-    unwrap=(Unwrap("gen_ai.tool.call.arguments", "python literal", ("value",), needs=r"^\s*[\[{]\s*['\d\[{(]", event="tool_call"),),
+    unwrap=(
+        Unwrap(
+            "gen_ai.tool.call.arguments", "python literal", ("value",), needs=r"^\s*(?:\{\s*['\d(]|\[\s*(?:'|\{\s*'|\())", event="tool_call"
+        ),
+    ),
     columns={
         "gen_ai.conversation.id": ("gen_ai.conversation.id", "session.id"),
         "user.id": ("user.id", "enduser.id", "gen_ai.user"),

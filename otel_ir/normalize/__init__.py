@@ -1,0 +1,2 @@
+"""Whatever a framework sends -> canonical events: dialect tables (``extract``, stateless), then one event per call with its identity
+(``weave``, stateful)."""
