@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import polars as pl
 
 from otel_ir.model import EVENT_SCHEMA, PATCH_COLUMNS, PATCH_SCHEMA
@@ -56,6 +57,8 @@ class Weaver:
     def __init__(self, limits: TraceLimits | None = None) -> None:
         self.traces = Traces(limits)
         self.joins = Joins()
+        self.failed: dict[str, int] = {}
+        """key of a span -> first journal record from which on an error below it is known"""
         self.open = _OPEN_SCHEMA.to_frame()
         self.stated = _STATED_SCHEMA.to_frame()
 
@@ -74,6 +77,7 @@ class Weaver:
             )
         changed = self.traces.wake(keys)
         changed |= self.traces.lend(_offers(keyed))
+        events = self._once(events, keyed)
         events, extras = self._join(events, keyed, calls)
         events = self._place(events)
         woven, waiting = self._first(events)
@@ -81,6 +85,30 @@ class Weaver:
         since = nodes["ordinal"].min() if nodes.height else 0
         patches = self._patch(changed | set(waiting["slot"].drop_nulls().unique().to_list()), since)
         return Woven(woven, self._learn(before, patches, extras) if extras else patches)
+
+    def _once(self, events: pl.DataFrame, keyed: pl.DataFrame) -> pl.DataFrame:
+        """An error counts once, on the leaf: ``error`` is false on a span under which an error is known already.
+
+        Children end, and so arrive, before their parents; what the parent says of the failure stays in ``error.type`` and ``.message``.
+        """
+        erring = events.filter("error").select("otel_ir.event.id", "otel_ir.journal.ordinal", key=_key_of_span(), parent=_key_of_event())
+        failed, nodes = self.failed, self.traces.nodes
+        arrived = keyed["key"].to_list()
+        if erring.is_empty() and failed.keys().isdisjoint(arrived):
+            return events
+        marks: list[tuple[int, str | None]] = list(
+            zip(erring["otel_ir.journal.ordinal"].to_list(), erring["parent"].to_list(), strict=True)
+        )
+        marks += [(nodes[key].ordinal, nodes[key].parent) for key in arrived if key in failed]
+        for ordinal, parent in sorted(marks, key=lambda mark: mark[0]):
+            while parent is not None and failed.get(parent, ordinal + 1) > ordinal:
+                failed[parent] = ordinal
+                node = nodes.get(parent)
+                if node is None:
+                    break
+                ordinal, parent = max(ordinal, node.ordinal), node.parent
+        above = [event for event, at, key, _ in erring.iter_rows() if failed.get(key, at + 1) <= at]
+        return events.with_columns(error=pl.col("error") & ~pl.col("otel_ir.event.id").is_in(above)) if above else events
 
     def finish(self) -> Woven:
         """What remains to be said when everything was read: calls without an answer, and agents that nobody named (their service)."""
@@ -219,12 +247,19 @@ class Weaver:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"traces": self.traces.state(), "joins": self.joins.state(), "open": self.open, "stated": self.stated}
+        return {
+            "traces": self.traces.state(),
+            "joins": self.joins.state(),
+            "failed": msgspec.msgpack.encode(self.failed),
+            "open": self.open,
+            "stated": self.stated,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """The inverse of ``state``."""
         self.traces.restore(state["traces"])
         self.joins.restore(state["joins"])
+        self.failed = msgspec.msgpack.decode(state["failed"])
         self.open, self.stated = state["open"], state["stated"]
 
     def end_epoch(self, epoch: int, received: int) -> None:
@@ -232,6 +267,7 @@ class Weaver:
         first = self.traces.end_epoch(epoch, received)
         if first is not None:
             self.joins.end_epoch(first)
+            self.failed = {key: ordinal for key, ordinal in self.failed.items() if ordinal >= first}
             self.stated = self.stated.filter(pl.col("ordinal") >= first)
             slot = pl.col("slot")
             self.open = self.open.filter(slot.is_in(list(self.traces.by_number)) | (slot.is_null() & (pl.col("ordinal") >= first)))
@@ -295,6 +331,11 @@ def _event_row(row: dict[str, Any], node: Node | None) -> dict[str, Any]:
         "otel_ir.journal.ordinal": row["ordinal"],
         "otel_ir.journal.position": row["position"],
     }
+
+
+def _key_of_span() -> pl.Expr:
+    columns = [pl.col("otel_ir.tenant").fill_null(""), pl.col("otel_ir.sender").fill_null(""), pl.col("trace_id"), pl.col("span_id")]
+    return pl.concat_str(columns, separator="\x1f")
 
 
 def _key_of_event() -> pl.Expr:
