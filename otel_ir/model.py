@@ -117,12 +117,21 @@ EVENT_COLUMNS: dict[str, Column] = {
     "otel_ir.guardrail.name": Column(pl.String, "guardrail", _OURS),
     "otel_ir.guardrail.triggered": Column(pl.Boolean, "whether it tripped", _OURS),
     "otel_ir.approval.decision": Column(pl.String, "accepted, rejected or pending", _OURS),
-    "otel_ir.event.id": Column(pl.String, "identity of the event: trace/span, for a call known only from messages trace/span#call", _OURS),
+    "otel_ir.event.id": Column(
+        pl.String,
+        "identity of the event: trace/span, for a call known only from messages trace/span#call; of an authenticated sender after tenant~sender~",
+        _OURS,
+    ),
     "otel_ir.journal.ordinal": Column(pl.Int64, "journal record at which this version of the event became known", _OURS),
     "otel_ir.journal.position": Column(pl.UInt32, "position within the record at which the event first came", _OURS),
 }
 
 EVENT_SCHEMA = pl.Schema({name: column.dtype for name, column in EVENT_COLUMNS.items()})
+
+
+def scoped(tenant: str | None, sender: str | None, span: str) -> str:
+    """``trace/span`` (or more of an event's id) within its tenant and sender: nobody's spans can pass for another sender's."""
+    return f"{tenant or ''}~{sender or ''}~{span}" if tenant or sender else span
 
 
 class SpanRef(NamedTuple):

@@ -178,7 +178,10 @@ class Engine:
     def _maintain(self) -> None:
         if time.monotonic() - self._maintained >= MAINTAIN_SECONDS:
             self._maintained = time.monotonic()
-            self._durably(self._evidence.maintain)
+            try:
+                self._evidence.maintain()
+            except StorageError as error:  # upkeep may fail without harm: what is written stays as it is
+                _log.warning("evidence was not tidied up: %s", error)
 
     def _durably(self, write: Callable[[], Any]) -> Any:
         """A full disk delays; it loses nothing: tries until it is written, or the process stops (the journal has it then)."""

@@ -9,7 +9,7 @@ import msgspec
 import polars as pl
 
 from otel_ir.detect import raise_alert
-from otel_ir.model import PATCH_COLUMNS, Alert, AlertUpdate
+from otel_ir.model import PATCH_COLUMNS, Alert, AlertUpdate, scoped
 from otel_ir.sigma.ruleset import Rule
 
 KEEP = 3_600_000_000_000
@@ -59,7 +59,7 @@ class LateIdentity:
         for rule in self.rules:
             for event in again.filter(rule.predicate.fill_null(value=False)).iter_rows(named=True):
                 alert = raise_alert.of_rule(rule, ruleset, event, event["__at"], received[event["__at"]])
-                if alert.alert_id not in self.addressed.get(f"{alert.trace_id}/{alert.span_id}", {}):
+                if alert.alert_id not in self.addressed.get(_place(alert), {}):
                     alerts.append(alert)
                     self.address(alert)
         last = patches.unique("otel_ir.event.id", keep="last", maintain_order=True).drop("otel_ir.journal.ordinal")
@@ -69,7 +69,7 @@ class LateIdentity:
     def address(self, alert: Alert) -> None:
         """Remembers an alert, so that it can be told of a better identity."""
         if len(self.addressed) < MAX_ADDRESSED:
-            at = self.addressed.setdefault(f"{alert.trace_id}/{alert.span_id}", {})
+            at = self.addressed.setdefault(_place(alert), {})
             at[alert.alert_id] = [alert.ordinal, alert.received, [getattr(alert, name) for name in _IDENTITY]]
 
     def readdress(self, patches: pl.DataFrame) -> list[AlertUpdate]:
@@ -124,3 +124,7 @@ class LateIdentity:
         self.addressed, quiet = msgspec.msgpack.decode(state["late"])
         self.quiet = {(digest, agent): time for digest, agent, time in quiet}
         self.waiting = state.get("waiting")
+
+
+def _place(alert: Alert) -> str:
+    return scoped(alert.tenant, alert.sender, f"{alert.trace_id}/{alert.span_id}")

@@ -25,12 +25,14 @@ AGENT_GROUP = ("otel_ir.agent.id",)
 _MAX_TEXT = 2_000
 
 
-def alert_id(tenant: str, digest: str, trace_id: str, span_id: str, group: tuple[str, ...] = ()) -> str:
-    """SHA-256 (first 16 bytes, hex) of tenant, rule digest, completing span, and the group key where that is not the agent.
+def alert_id(scope: tuple[str, str], digest: str, trace_id: str, span_id: str, group: tuple[str, ...] = ()) -> str:
+    """SHA-256 (first 16 bytes, hex) of scope, rule digest, completing span, and the group key where that is not the agent.
+
+    The scope is (tenant, sender): a sender that repeats another's span ids must not make the other's alert look known already.
 
     An agent's name is left out on purpose: it may become known after the alert, and the alert must stay the same one.
     """
-    parts = (tenant, digest, trace_id, span_id, *group)
+    parts = (*scope, digest, trace_id, span_id, *group)
     return hashlib.sha256("\x1f".join(f"{len(part)}:{part}" for part in parts).encode()).hexdigest()[:32]
 
 
@@ -40,7 +42,13 @@ def of_rule(rule: Rule, ruleset: str, event: dict[str, Any], ordinal: int, recei
     tool = event["gen_ai.tool.name"]
     what = f"tool {tool}" if tool else str(event["event.type"])
     return Alert(
-        alert_id=alert_id(event["otel_ir.tenant"] or "", rule.digest, trace_id, span_id, _suffix(event["otel_ir.event.id"])),
+        alert_id=alert_id(
+            (event["otel_ir.tenant"] or "", event["otel_ir.sender"] or ""),
+            rule.digest,
+            trace_id,
+            span_id,
+            _suffix(event["otel_ir.event.id"]),
+        ),
         **_common(rule, ruleset),
         **_who([event[name] for name in WHO_COLUMNS]),
         description=f"{rule.title}: {what}"[:_MAX_TEXT],
@@ -66,12 +74,13 @@ def of_window(
 ) -> Alert:
     """An alert for a window that turned true. ``group`` is (tenant, values of group_by)."""
     row = firing.row.data
+    who = _who(names.who(row["who"]))
     trace_id, span_id = span_ref(row)
     own_group = () if correlation.group_by == AGENT_GROUP else tuple(str(value) for value in group[1:])
     return Alert(
-        alert_id=alert_id(group[0] or "", correlation.digest, trace_id, span_id, own_group),
+        alert_id=alert_id((who["tenant"], who["sender"]), correlation.digest, trace_id, span_id, own_group),
         **_common(correlation, ruleset),
-        **_who(names.who(row["who"])),
+        **who,
         description=_describe(correlation, firing, names, threshold)[:_MAX_TEXT],
         tool_name=names.tool(row["tool"]),
         trace_id=trace_id,

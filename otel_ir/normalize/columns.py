@@ -41,8 +41,16 @@ def event_time() -> pl.Expr:
 
 
 def event_id() -> pl.Expr:
-    """``trace/span``."""
-    return pl.concat_str(pl.col("trace_id").fill_null(""), pl.lit("/"), pl.col("span_id").fill_null("")).alias("otel_ir.event.id")
+    """``trace/span`` within tenant and sender (``model.scoped``)."""
+    return scoped_id("otel_ir.tenant", "otel_ir.sender").alias("otel_ir.event.id")
+
+
+def scoped_id(tenant: str, sender: str) -> pl.Expr:
+    """``model.scoped`` as an expression."""
+    span = pl.concat_str(pl.col("trace_id").fill_null(""), pl.lit("/"), pl.col("span_id").fill_null(""))
+    who = [pl.col(name).fill_null("") for name in (tenant, sender)]
+    known = (who[0] != "") | (who[1] != "")
+    return pl.when(known).then(pl.concat_str(*who, span, separator="~")).otherwise(span)
 
 
 def log_id() -> pl.Expr:

@@ -13,6 +13,7 @@ import polars as pl
 
 from otel_ir.model import EVENT_SCHEMA, PATCH_COLUMNS, PATCH_SCHEMA
 from otel_ir.normalize.arguments import argument_columns, is_argument
+from otel_ir.normalize.columns import scoped_id
 from otel_ir.normalize.identity import Node, TraceLimits, Traces, agent_of, known, provisional, timeline
 from otel_ir.normalize.joins import Extra, Joins
 
@@ -123,9 +124,7 @@ class Weaver:
         tools = events.filter(pl.col("event.type").is_in(_JOINED)).select(**_join_columns())
         stated = tools.filter(pl.col("call_id").is_not_null()).select("trace", "ordinal", "id", key=_CALL_KEY)
         self.stated = pl.concat([self.stated, stated])
-        calls = calls.with_columns(
-            trace=_key("trace_id", pl.lit("")), event=pl.concat_str("trace_id", pl.lit("/"), "span_id"), parent=pl.col("parent_span_id")
-        )
+        calls = calls.with_columns(trace=_key("trace_id", pl.lit("")), event=scoped_id("tenant", "sender"), parent=pl.col("parent_span_id"))
         if calls.height:
             asked = calls.with_columns(key=_CALL_KEY)
             first = self.stated.join(asked.select("trace", "key").unique(), on=["trace", "key"], how="semi").unique(

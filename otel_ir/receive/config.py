@@ -39,12 +39,16 @@ NO_COUNTER: Counter = _NoCounter()
 """Counts nothing."""
 
 
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]*$", max_length=64)]
+"""Of a tenant or sender: it becomes a part of ids, so no character that separates them."""
+
+
 class TokenConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A bearer token and what it stands for."""
 
     token: str
-    tenant: str = ""
-    sender: str = ""
+    tenant: Name = ""
+    sender: Name = ""
     services: tuple[str, ...] = ()
     """``service.name``s this sender may speak for; empty means any."""
 
