@@ -44,7 +44,7 @@ ATTRIBUTES: dict[str, Attribute] = {
     # "block" would be untrue; what was done about the agent afterwards is the ledger's to tell.
     "agent.threat.detection.action": Attribute(lambda a: "warn", "always warn: the call had run when its span arrived"),  # noqa: ARG005
     # "optional and opaque", to join the finding with the producer's own records (the proposal's words).
-    "agent.threat.detection.correlation_id": Attribute(lambda a: a.alert_id, "the alert's id, to join with `otel-ir incidents`"),
+    "agent.threat.detection.correlation_id": Attribute(lambda a: a.alert_id, "the alert's id, to join with `otel-ir alerts`"),
     "otel_ir.alert.id": Attribute(lambda a: a.alert_id, "the alert's id, the same over restarts and repeated exports"),
     "otel_ir.alert.signal": Attribute(lambda a: a.signal, "name of the rule"),
     "otel_ir.alert.stage": Attribute(lambda a: a.stage, "attempt, compromise or anomaly"),

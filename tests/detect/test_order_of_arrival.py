@@ -1,0 +1,47 @@
+"""What docs/semantics.md says of late spans: the order of arrival decides neither whether a group alerts, nor the counts together.
+
+Asked of the reference fold, to which other tests hold the engine.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference.fold import Limits, ReferenceWindows, Window
+
+
+def _arrive(events: list[dict[str, Any]], window: Window) -> ReferenceWindows:
+    """The events in this order, a record each."""
+    windows = ReferenceWindows(window, Limits())
+    for ordinal, event in enumerate(events, start=1):
+        windows.fold([event | {"ordinal": ordinal}], [])
+    return windows
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.sampled_from("abx")), min_size=1, max_size=24).flatmap(
+        lambda rows: st.tuples(st.just(rows), st.permutations(range(len(rows))))
+    ),
+    st.integers(1, 30),
+    st.integers(0, 60),
+    st.booleans(),
+)
+def test_arrival_order_changes_neither_whether_a_group_alerts_nor_the_counts_together(
+    arrivals: tuple[list[tuple[int, str]], list[int]], timespan: int, suppress: int, ordered: bool
+) -> None:
+    rows, order = arrivals
+    # No two events at one time: between such the journal order decides, by definition.
+    rows = [(time * 100 + number, tool) for number, (time, tool) in enumerate(rows)]
+    events = [
+        {"trace": "t", "span": str(number), "time": time, "position": 0, "agent": "a", "tool": tool}
+        for number, (time, tool) in enumerate(rows)
+    ]
+    steps = [lambda event: event["tool"] == "a", lambda event: event["tool"] == "b"] if ordered else [lambda _event: True]
+    window = Window("w", steps, timespan * 100, suppress * 100, threshold=3, ordered=ordered)
+    in_time = _arrive(sorted(events, key=lambda event: event["time"]), window)
+    shuffled = _arrive([events[number] for number in order], window)
+    assert bool(shuffled.counts) == bool(in_time.counts)
+    assert sum(shuffled.counts.values()) == sum(in_time.counts.values())
