@@ -119,7 +119,7 @@ EVENT_COLUMNS: dict[str, Column] = {
     "otel_ir.approval.decision": Column(pl.String, "accepted, rejected or pending", _OURS),
     "otel_ir.event.id": Column(
         pl.String,
-        "identity of the event: trace/span, for a call known only from messages trace/span#call; of an authenticated sender after tenant~sender~",
+        "identity of the event: trace/span, for a call known only from messages with #call; after tenant~sender~ if known",
         _OURS,
     ),
     "otel_ir.journal.ordinal": Column(pl.Int64, "journal record at which this version of the event became known", _OURS),

@@ -59,7 +59,7 @@ class Detector:
             for window in self.windows.values():
                 raised += self._window(window, rows, matched, moves, alerts, received)
         alerts.sort(key=lambda alert: (alert.ordinal, alert.rule_id, alert.alert_id))
-        return alerts, self._updates(alerts, patches, raised)
+        return alerts, self._updates(patches, raised)
 
     def _match(self, events: pl.DataFrame) -> pl.DataFrame:
         return matches(self.ruleset.rules, events) if self.ruleset.rules and events.height else pl.DataFrame()
@@ -166,7 +166,7 @@ class Detector:
             pl.Series("key", [key for key, _ in new], dtype=pl.UInt32), pl.Series("who", [who for _, who in new], dtype=pl.UInt32)
         )
 
-    def _updates(self, alerts: list[Alert], patches: pl.DataFrame, raised: list[tuple[int, str, int]]) -> list[AlertUpdate]:
+    def _updates(self, patches: pl.DataFrame, raised: list[tuple[int, str, int]]) -> list[AlertUpdate]:
         counts = {alert_id: AlertUpdate(alert_id=alert_id, ordinal=ordinal, count=count) for ordinal, alert_id, count in sorted(raised)}
         updates = [*counts.values(), *self.late.readdress(patches)]
         return sorted(updates, key=lambda update: (update.ordinal, update.alert_id, update.count is None))

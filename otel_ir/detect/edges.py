@@ -152,7 +152,7 @@ def _hits(condition: Condition, rows: list[Row], judged: list[int], threshold: f
 
 
 def _ordered_hits(condition: Condition, rows: list[Row], judged: list[int]) -> list[bool]:
-    """One pass: ``latest[s]`` is the latest start of a chain of rows matching steps 0..s so far; true where the last starts in the window."""
+    """One pass: ``latest[s]`` is the latest start of a chain of rows matching steps 0..s so far; true where the last starts inside."""
     if not judged:
         return []
     first = judged[0]

@@ -23,6 +23,7 @@ WHO_COLUMNS = (
 
 AGENT_GROUP = ("otel_ir.agent.id",)
 _MAX_TEXT = 2_000
+_ARGUMENT, _LENGTH = "otel_ir.arguments.", ".length"
 
 
 def alert_id(scope: tuple[str, str], digest: str, trace_id: str, span_id: str, group: tuple[str, ...] = ()) -> str:
@@ -40,7 +41,7 @@ def of_rule(rule: Rule, ruleset: str, event: dict[str, Any], ordinal: int, recei
     """An alert for one event (a row of the event frame) that matches a rule."""
     trace_id, span_id = event["trace_id"] or "", event["span_id"] or ""
     tool = event["gen_ai.tool.name"]
-    what = f"tool {tool}" if tool else str(event["event.type"])
+    what = ", ".join([f"tool {tool}" if tool else str(event["event.type"]), *_measured(rule, event)])
     return Alert(
         alert_id=alert_id(
             (event["otel_ir.tenant"] or "", event["otel_ir.sender"] or ""),
@@ -140,6 +141,12 @@ def _who(values: Any) -> dict[str, Any]:
         "conversation_id": conversation,
         "user_id": user,
     }
+
+
+def _measured(rule: Rule, event: dict[str, Any]) -> list[str]:
+    """The lengths that the rule looked at, in words."""
+    lengths = sorted(name for name in rule.fields if name.startswith(_ARGUMENT) and name.endswith(_LENGTH))
+    return [f"{name[len(_ARGUMENT) : -len(_LENGTH)]} of {event[name]:,} characters" for name in lengths if event.get(name) is not None]
 
 
 def _suffix(event_id: str | None) -> tuple[str, ...]:

@@ -61,7 +61,8 @@ class Windows:
     def fold(self, arrivals: pl.DataFrame, moves: pl.DataFrame, fire: Fire) -> list[tuple[int, str, int]]:
         """Takes new rows and rows whose identity changed; -> (ordinal, alert id, count) where the count of an alert rose.
 
-        ``arrivals`` has ``ROW_SCHEMA`` and the ``ordinal`` of the record that brought each row; ``moves`` has ``MOVE_SCHEMA``, sorted by ordinal, and may name events that are not held here.
+        ``arrivals`` has ``ROW_SCHEMA`` and the ``ordinal`` of the record that brought each row; ``moves`` has ``MOVE_SCHEMA``,
+        sorted by ordinal, and may name events that are not held here.
         """
         moves = self._locate(arrivals, moves)
         if arrivals.is_empty() and moves.is_empty():

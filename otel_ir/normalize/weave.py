@@ -101,15 +101,16 @@ class Weaver:
             zip(erring["otel_ir.journal.ordinal"].to_list(), erring["parent"].to_list(), strict=True)
         )
         marks += [(nodes[key].ordinal, nodes[key].parent) for key in arrived if key in failed]
-        for ordinal, parent in sorted(marks, key=lambda mark: mark[0]):
-            while parent is not None and failed.get(parent, ordinal + 1) > ordinal:
-                failed[parent] = ordinal
-                node = nodes.get(parent)
+        for since, first in sorted(marks, key=lambda mark: mark[0]):
+            at, above = since, first
+            while above is not None and failed.get(above, at + 1) > at:
+                failed[above] = at
+                node = nodes.get(above)
                 if node is None:
                     break
-                ordinal, parent = max(ordinal, node.ordinal), node.parent
-        above = [event for event, at, key, _ in erring.iter_rows() if failed.get(key, at + 1) <= at]
-        return events.with_columns(error=pl.col("error") & ~pl.col("otel_ir.event.id").is_in(above)) if above else events
+                at, above = max(at, node.ordinal), node.parent
+        passed_on = [event for event, at, key, _ in erring.iter_rows() if failed.get(key, at + 1) <= at]
+        return events.with_columns(error=pl.col("error") & ~pl.col("otel_ir.event.id").is_in(passed_on)) if passed_on else events
 
     def finish(self) -> Woven:
         """What remains to be said when everything was read: calls without an answer, and agents that nobody named (their service)."""
