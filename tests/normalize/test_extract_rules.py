@@ -96,7 +96,7 @@ class TestStatement:
         }
         found = event(traces(span(TOOL | attributes)))
         assert (found["otel_ir.agent.id"], found["service.name"], found["otel_ir.tenant"]) == (None, "svc", "t")
-        assert (found["otel_ir.event.id"], found["event_time"]) == (f"{TRACE}/{1:016x}", NOW)
+        assert (found["otel_ir.event.id"], found["event_time"]) == (f"t~s~{TRACE}/{1:016x}", NOW)
 
     def test_a_type_that_does_not_exist_is_none(self) -> None:
         assert normalized(traces(span({"otel_ir.event.type": "nonsense"}))).events.height == 0
