@@ -12,7 +12,8 @@ from otel_ir.normalize.weave import Weaver
 
 def _span(name: str, parent: str | None, kind: str | None, *, error: bool = True) -> dict:
     return {
-        "trace": "1" * 32, "span": name * 16, "parent": parent and parent * 16, "service": "svc", "type": kind, "tool": None, "error": error,
+        "trace": "1" * 32, "span": name * 16, "parent": parent and parent * 16, "service": "svc", "type": kind, "tool": None,
+        "error": error,
         "agent": None, "conversation": None, "user": None, "position": 0, "time": 5, "lends": False,
     }  # fmt: skip
 
