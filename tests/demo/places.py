@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 OTEL_IR = Path(sys.executable).with_name("otel-ir")
+_AS_FROM_A_SHELL = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 class Place(NamedTuple):
@@ -32,7 +33,8 @@ class Place(NamedTuple):
 
     def start(self, *arguments: str | Path, **options: object) -> subprocess.Popen[str]:
         """``otel-ir`` with these arguments, its output in pipes."""
-        command: list[str | Path] = [OTEL_IR, *arguments]
+        # A test run under nohup ignores SIGHUP, and so would every child of it.
+        command: list[str | Path] = [sys.executable, "-c", _AS_FROM_A_SHELL, OTEL_IR, *arguments]
         return subprocess.Popen(
             command, cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             **options,  # type: ignore[call-overload]
