@@ -73,8 +73,13 @@ def fold_records(fold: Fold, records: Iterable[Record]) -> Iterator[FoldOutput]:
 
 def final_events(paths: Iterable[Path], ruleset: RuleSet = NO_RULES) -> pl.DataFrame:
     """Every event of the files in its final form (event frame, in journal order): with all that later spans told about it."""
+    return final_form(read_records(paths), ruleset)
+
+
+def final_form(records: Iterable[Record], ruleset: RuleSet = NO_RULES) -> pl.DataFrame:
+    """``final_events`` of journal records."""
     fold = Fold(ruleset)
-    outputs = list(fold_records(fold, read_records(paths)))
+    outputs = list(fold_records(fold, records))
     if not outputs:
         return EVENT_SCHEMA.to_frame()
     outputs.append(fold.finish())

@@ -152,18 +152,18 @@ class Detector:
             return MOVE_SCHEMA.to_frame()
         held = pl.concat([window.store.by_uid(moves["uid"].unique()), arrivals.select(ROW_SCHEMA.names())])
         moving = moves.join(held.select("uid", "key", "who"), on="uid", how="inner", maintain_order="left")
+        if moving.is_empty():
+            return MOVE_SCHEMA.to_frame()
         interner, group_by = self.keys[window.correlation.group_by], window.correlation.group_by
-        new: list[tuple[int, int]] = []
-        for move in moving.iter_rows(named=True):
-            who = self.who.values[move["who"]]
-            identity = tuple(
-                move[name] if name in PATCH_SCHEMA else value for name, value in zip(raise_alert.WHO_COLUMNS, who, strict=True)
-            )
-            old = interner.values[move["key"]]
-            group = (old[0], *(move[name] if name in PATCH_SCHEMA else value for name, value in zip(group_by, old[1:], strict=True)))
-            new.append((interner.number(group), self.who.number(identity)))
+        # What no patch changes stands in the old numbers: tenant, sender and service of the event, and other columns it is grouped by.
+        fixed = [name for name in raise_alert.WHO_COLUMNS if name not in PATCH_SCHEMA]
+        moving = moving.join(_words(self.who, "who", raise_alert.WHO_COLUMNS, fixed, moving), on="who", how="left", maintain_order="left")
+        other = [name for name in group_by if name not in PATCH_SCHEMA and name not in fixed]
+        if other:
+            words = _words(interner, "key", ("otel_ir.tenant", *group_by), other, moving)
+            moving = moving.join(words, on="key", how="left", maintain_order="left")
         return moving.select("uid", "ordinal").with_columns(
-            pl.Series("key", [key for key, _ in new], dtype=pl.UInt32), pl.Series("who", [who for _, who in new], dtype=pl.UInt32)
+            interner.column(moving, ["otel_ir.tenant", *group_by]).alias("key"), self.who.column(moving, raise_alert.WHO_COLUMNS).alias("who")
         )
 
     def _updates(self, patches: pl.DataFrame, raised: list[tuple[int, str, int]]) -> list[AlertUpdate]:
@@ -201,6 +201,14 @@ class Detector:
     def evicted(self) -> int:
         """Rows forgotten because a bound was reached, since the start."""
         return sum(window.evicted for window in self.windows.values())
+
+
+def _words(interner: Interner, number: str, columns: Sequence[str], wanted: Sequence[str], rows: pl.DataFrame) -> pl.DataFrame:
+    """The wanted columns of the interned tuples that occur in ``rows``, by their number."""
+    used = rows[number].unique().to_list()
+    places = [(name, columns.index(name)) for name in wanted]
+    found = {name: [interner.values[one][at] for one in used] for name, at in places}
+    return pl.DataFrame({number: used, **found}, schema_overrides={number: pl.UInt32})
 
 
 def run_events(ruleset: RuleSet, events: pl.DataFrame) -> list[Alert]:

@@ -167,7 +167,6 @@ class Windows:
         for mark in take_out(groups[key], row):
             groups[to].marks.append(mark)
             groups[to].marks.sort(key=lambda one: one.order)
-        row.hit = False
         touched[to].append(row)
         where[row.uid] = (to, row)
 

@@ -2,16 +2,18 @@
 
 * A tool span without a call id takes that of the message call in its trace with the same tool and the same arguments (where both are
   known), its own parent's first, else the oldest one that no span has taken.
-* A call that no span describes becomes a ``tool_call`` event of its own when a later request carries its result back (that is the proof
-  that it ran), or, without proof, when everything was read. A span that comes even later is its duplicate.
+* A call that no span describes becomes a ``tool_call`` event of its own when another request carries its result back (that is the proof
+  that it ran), or, without proof, when everything was read. The first span that comes even later is its duplicate.
 * A guardrail's verdict may stand on the span above it (``tripped``).
 
-Calls repeat in every later request, and arrive before the tool span (the model's span ends first). Works through records in journal
-order, so framing changes nothing. Rows here are few: dialects whose tool spans say everything give no calls.
+Calls repeat in every later request, and arrive before the tool span (the model's span ends first); but any of them may come in any order.
+Works through records in journal order, so framing changes nothing. Rows here are few: dialects whose tool spans say everything give no
+calls.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,16 +21,25 @@ import msgspec
 
 MAX_CALLS_PER_TRACE = 1024
 MAX_TRACES = 100_000
+"""Kept beyond the end of an epoch."""
+MAX_EARLY = 64
+"""Results per trace that may wait for their call; requests that only repeat what was asked in another trace bring such, too."""
+MAX_EARLY_CHARACTERS = 1 << 20
+_BY_CALL = ("ordinal", "position", "result", "error", "executed")
 
 
 @dataclass(slots=True)
 class Call:
-    """A call seen in messages; ``row`` is the message row it was first seen in, ``taken`` the event that describes it."""
+    """A call seen in messages; ``row`` is the message row it was first seen in, ``taken`` the event that describes it.
+
+    ``met``: whether a span describes it; while false, ``taken`` is an event made of messages.
+    """
 
     row: dict[str, Any]
     ordinal: int
     arguments: str | None
     taken: str | None = None
+    met: bool = False
 
 
 @dataclass(slots=True)
@@ -43,11 +54,12 @@ class Waiting:
 
 @dataclass(slots=True)
 class Trace:
-    """Calls and events of one trace that may still find each other."""
+    """Calls and events of one trace that may still find each other. ``early``: message rows of results that came before their call."""
 
     ordinal: int
     calls: dict[str, Call] = field(default_factory=dict)
     waiting: list[Waiting] = field(default_factory=list)
+    early: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -61,11 +73,12 @@ class Extra:
 
 
 class Joins:
-    """State: calls and events by trace, guardrails by the span above them. Keys start with tenant and sender."""
+    """State: calls and events by trace, guardrails and verdicts by the span above them. Keys start with tenant and sender."""
 
     def __init__(self) -> None:
         self.traces: dict[str, Trace] = {}
         self.guards: dict[str, list[tuple[str, int]]] = {}
+        self.verdicts: dict[str, tuple[bool, int]] = {}
 
     def fold(
         self, events: list[dict[str, Any]], calls: list[dict[str, Any]], tripped: list[dict[str, Any]]
@@ -79,22 +92,24 @@ class Joins:
         own: dict[str, dict[str, Any]] = {}
         derived: list[dict[str, Any]] = []
         extras: list[Extra] = []
-        for ordinal in sorted({row["ordinal"] for row in (*events, *calls, *tripped)}):
-            now = [event for event in events if event["ordinal"] == ordinal]
-            ids = {event["id"] for event in now}
+        came, said, judged = _by_ordinal(events), _by_ordinal(calls), _by_ordinal(tripped)
+        for ordinal in sorted({*came, *said, *judged}):
             found: list[Extra] = []
-            for row in calls:
-                if row["ordinal"] == ordinal and row["side"] == "call":
-                    self._call(row, found)
-            for event in now:
+            asked = [row for row in said[ordinal] if row["side"] == "call"]
+            for row in asked:
+                self._call(row, found)
+            for event in came[ordinal]:
                 self._event(event, found)
-            for row in calls:
-                if row["ordinal"] == ordinal and row["side"] == "result":
+            for row in said[ordinal]:
+                if row["side"] == "result":
                     derived += self._result(row)
-            for node in tripped:
-                if node["ordinal"] == ordinal:
-                    guards = self.guards.pop(node["key"], [])
-                    found += [Extra(event, ordinal, "otel_ir.guardrail.triggered", node["tripped"]) for event, _ in guards]
+            for row in asked:
+                derived += self._answered(row)
+            for node in judged[ordinal]:
+                self.verdicts.setdefault(node["key"], (node["tripped"], ordinal))
+                guards = self.guards.pop(node["key"], [])
+                found += [Extra(event, ordinal, "otel_ir.guardrail.triggered", node["tripped"]) for event, _ in guards]
+            ids = {event["id"] for event in came[ordinal]}
             for extra in found:
                 if extra.event in ids:
                     own.setdefault(extra.event, {})[extra.column] = extra.value
@@ -102,62 +117,70 @@ class Joins:
                     extras.append(extra)
         return own, derived, extras
 
-    def _trace(self, key: str, ordinal: int) -> Trace:
-        if key not in self.traces and len(self.traces) >= MAX_TRACES:
-            self.traces.pop(next(iter(self.traces)))
-        return self.traces.setdefault(key, Trace(ordinal))
-
     def _call(self, row: dict[str, Any], found: list[Extra]) -> None:
-        trace = self._trace(row["trace"], row["ordinal"])
+        trace = self.traces.setdefault(row["trace"], Trace(row["ordinal"]))
         key = _call_key(row)
         if key is None or key in trace.calls or len(trace.calls) >= MAX_CALLS_PER_TRACE:
             return
         call = trace.calls[key] = Call(row, row["ordinal"], canonical(row["arguments"]))
         if row["stated_by"] is not None and row["stated_at"] <= row["ordinal"]:
-            call.taken = row["stated_by"]
+            call.taken, call.met = row["stated_by"], True
             return
         for waiting in sorted(trace.waiting, key=lambda one: one.parent != row["parent"]):
             if _fits(call, waiting.tool, waiting.arguments):
                 trace.waiting.remove(waiting)
-                call.taken = waiting.event
+                call.taken, call.met = waiting.event, True
                 found.append(Extra(waiting.event, row["ordinal"], "gen_ai.tool.call.id", row["call_id"]))
                 return
 
     def _event(self, event: dict[str, Any], found: list[Extra]) -> None:
         if event["type"] == "guardrail":
-            if event["triggered"] is None and event["parent_key"] is not None:
-                self.guards.setdefault(event["parent_key"], []).append((event["id"], event["ordinal"]))
+            self._guardrail(event, found)
             return
-        trace = self._trace(event["trace"], event["ordinal"])
+        trace = self.traces.setdefault(event["trace"], Trace(event["ordinal"]))
         if event["call_id"] is not None:
-            self._stated(trace, event, found)
+            call = trace.calls.get(_key_of(event["call_id"], event["tool"]))
+            if call is not None and not call.met:
+                _meet(call, event, found)
             return
         arguments = canonical(event["arguments"])
-        fitting = [call for call in trace.calls.values() if call.taken is None and _fits(call, event["tool"], arguments)]
+        fitting = [call for call in trace.calls.values() if _fits(call, event["tool"], arguments)]
         if fitting:
             call = min(fitting, key=lambda one: one.row["parent"] != event["parent"])
-            call.taken = event["id"]
             found.append(Extra(event["id"], event["ordinal"], "gen_ai.tool.call.id", call.row["call_id"]))
+            _meet(call, event, found)
         elif event["tool"] and len(trace.waiting) < MAX_CALLS_PER_TRACE:
             trace.waiting.append(Waiting(event["id"], event["tool"], event["parent"], arguments))
 
-    def _stated(self, trace: Trace, event: dict[str, Any], found: list[Extra]) -> None:
-        call = trace.calls.get(f"{event['call_id']}/{event['tool']}")
-        if call is None:
+    def _guardrail(self, event: dict[str, Any], found: list[Extra]) -> None:
+        key = event["parent_key"]
+        if event["triggered"] is not None or key is None:
             return
-        if call.taken and "#" in call.taken:
-            found.append(Extra(event["id"], event["ordinal"], "otel_ir.duplicate_of", call.taken))
-        call.taken = call.taken or event["id"]
+        if key in self.verdicts:
+            found.append(Extra(event["id"], event["ordinal"], "otel_ir.guardrail.triggered", self.verdicts[key][0]))
+        else:
+            self.guards.setdefault(key, []).append((event["id"], event["ordinal"]))
 
     def _result(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        trace = self._trace(row["trace"], row["ordinal"])
+        trace = self.traces.setdefault(row["trace"], Trace(row["ordinal"]))
         key = _call_key(row)
-        call = trace.calls.get(key) if key else None
-        if call is None or call.taken:
-            # Described by a span already; or the request repeats a call that was made before our time, or in another trace.
+        if key is None:
             return []
-        call.taken = f"{call.row['event']}#{row['call_id']}"
-        return [call.row | {name: row[name] for name in ("ordinal", "position", "result", "error", "executed")} | {"id": call.taken}]
+        if key not in trace.calls:
+            # Its call may still come; or the request repeats a call that was made before our time, or in another trace.
+            size = sum(len(one["result"] or "") for one in trace.early.values()) + len(row["result"] or "")
+            if len(trace.early) < MAX_EARLY and size <= MAX_EARLY_CHARACTERS:
+                trace.early.setdefault(key, {name: row[name] for name in _BY_CALL})
+            return []
+        return _proven(trace, trace.calls[key], row)
+
+    def _answered(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """The call was new in this record, and its result may be known from an earlier one."""
+        trace, key = self.traces[row["trace"]], _call_key(row)
+        result = trace.early.pop(key, None) if key in trace.calls else None
+        if result is None or key is None:
+            return []
+        return _proven(trace, trace.calls[key], result | {"ordinal": row["ordinal"], "position": row["position"]})
 
     def finish(self, ordinal: int) -> list[dict[str, Any]]:
         """The calls that nothing ever came back from, in order."""
@@ -165,30 +188,69 @@ class Joins:
         for trace in self.traces.values():
             for call in trace.calls.values():
                 if call.taken is None:
-                    call.taken = f"{call.row['event']}#{call.row['call_id']}"
-                    left.append(call.row | {"ordinal": ordinal, "executed": "unknown", "id": call.taken})
+                    left += _derived(trace, call, {"ordinal": ordinal, "executed": "unknown"})
         return left
 
     def end_epoch(self, first: int) -> None:
-        """Forgets traces that began before journal record ``first``."""
+        """Forgets what began before journal record ``first``, and the oldest traces beyond ``MAX_TRACES``."""
         self.traces = {key: trace for key, trace in self.traces.items() if trace.ordinal >= first}
+        if len(self.traces) > MAX_TRACES:
+            newest = sorted(self.traces, key=lambda key: (self.traces[key].ordinal, key))[-MAX_TRACES:]
+            self.traces = {key: self.traces[key] for key in newest}
+        self.verdicts = {key: verdict for key, verdict in self.verdicts.items() if verdict[1] >= first}
         self.guards = {key: kept for key, waiting in self.guards.items() if (kept := [one for one in waiting if one[1] >= first])}
 
     def state(self) -> bytes:
         """What a checkpoint keeps (MessagePack)."""
-        return msgspec.msgpack.encode((self.traces, self.guards))
+        return msgspec.msgpack.encode((self.traces, self.guards, self.verdicts))
 
     def restore(self, state: bytes) -> None:
         """The inverse of ``state``."""
-        self.traces, self.guards = msgspec.msgpack.decode(state, type=tuple[dict[str, Trace], dict[str, list[tuple[str, int]]]])
+        self.traces, self.guards, self.verdicts = msgspec.msgpack.decode(state, type=_STATE)
+
+
+_STATE = tuple[dict[str, Trace], dict[str, list[tuple[str, int]]], dict[str, tuple[bool, int]]]
+
+
+def _by_ordinal(rows: list[dict[str, Any]]) -> defaultdict[int, list[dict[str, Any]]]:
+    found: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        found[row["ordinal"]].append(row)
+    return found
+
+
+def _key_of(call_id: str, tool: str | None) -> str:
+    # Ids and names come from outside: the length keeps two pairs apart that read alike.
+    return f"{len(call_id)}:{call_id}/{tool}"
 
 
 def _call_key(row: dict[str, Any]) -> str | None:
-    return f"{row['call_id']}/{row['tool']}" if row["call_id"] is not None and row["tool"] is not None else None
+    return _key_of(row["call_id"], row["tool"]) if row["call_id"] is not None and row["tool"] is not None else None
 
 
 def _fits(call: Call, tool: str | None, arguments: str | None) -> bool:
-    return call.taken is None and call.row["tool"] == tool and (arguments is None or call.arguments is None or arguments == call.arguments)
+    return not call.met and call.row["tool"] == tool and (arguments is None or call.arguments is None or arguments == call.arguments)
+
+
+def _meet(call: Call, event: dict[str, Any], found: list[Extra]) -> None:
+    """A span describes the call; if messages did so before, it is the second description."""
+    if call.taken is not None:
+        found.append(Extra(event["id"], event["ordinal"], "otel_ir.duplicate_of", call.taken))
+    call.taken, call.met = call.taken or event["id"], True
+
+
+def _proven(trace: Trace, call: Call, result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The event of a call that ran and that nothing describes yet. ``result``: the message row of the result."""
+    return [] if call.taken is not None else _derived(trace, call, {name: result[name] for name in _BY_CALL})
+
+
+def _derived(trace: Trace, call: Call, more: dict[str, Any]) -> list[dict[str, Any]]:
+    taken = f"{call.row['event']}#{call.row['call_id']}"
+    used = {one.taken for one in trace.calls.values()}
+    while taken in used:  # one answer may use an id twice, for two tools
+        taken += f"/{call.row['tool']}"
+    call.taken = taken
+    return [call.row | more | {"id": taken}]
 
 
 def canonical(arguments: str | None) -> str | None:

@@ -5,43 +5,30 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
 import polars as pl
 
-from otel_ir.model import EVENT_SCHEMA, PATCH_COLUMNS, PATCH_SCHEMA
+from otel_ir.model import EVENT_SCHEMA, PATCH_SCHEMA
 from otel_ir.normalize.arguments import argument_columns, is_argument
 from otel_ir.normalize.columns import scoped_id
-from otel_ir.normalize.identity import Node, TraceLimits, Traces, agent_of, known, provisional, timeline
+from otel_ir.normalize.hashes import Keys, firsts, mixed
+from otel_ir.normalize.identity import AGENT, CONVERSATION, NOBODY, USER, Node, Slot, TraceLimits, Traces, agent_of
 from otel_ir.normalize.joins import Extra, Joins
+from otel_ir.normalize.opened import LEARNT, SLOT, Opened, as_of, identity, lacks, nobody
 
 _LENDERS = ("model_output", "tool_call")
-_SLOT_SCHEMA = pl.Schema(
-    {"slot": pl.Int64, "at": pl.Int64} | dict.fromkeys(("s_id", "s_name", "s_agent_id", "s_source", "s_conversation", "s_user"), pl.String)
-)
-_IDENTITY = PATCH_COLUMNS[:6]
-_OWN = {
-    "o_id": "otel_ir.agent.id",
-    "o_name": "gen_ai.agent.name",
-    "o_agent_id": "gen_ai.agent.id",
-    "o_conversation": "gen_ai.conversation.id",
-    "o_user": "user.id",
-}
-_OPEN_SCHEMA = pl.Schema(
-    {"otel_ir.event.id": pl.String, "slot": pl.Int64, "ordinal": pl.Int64, "provisional": pl.String}
-    | dict.fromkeys(_OWN, pl.String)
-    | {name: EVENT_SCHEMA[name] for name in PATCH_COLUMNS}
-)
-
-
-_LEARNT = PATCH_COLUMNS[6:]
-_POINT_SCHEMA = pl.Schema({name: PATCH_SCHEMA[name] for name in ("otel_ir.event.id", "otel_ir.journal.ordinal", *_LEARNT)})
-_OWN_EXTRAS = pl.Schema({"otel_ir.event.id": pl.String, "otel_ir.duplicate_of": pl.String} | {name: EVENT_SCHEMA[name] for name in _LEARNT})
+_OWN_EXTRAS = pl.Schema({"otel_ir.event.id": pl.String, "otel_ir.duplicate_of": pl.String} | {name: EVENT_SCHEMA[name] for name in LEARNT})
 _JOINED = ("tool_call", "guardrail")
-_STATED_SCHEMA = pl.Schema({"trace": pl.String, "ordinal": pl.Int64, "id": pl.String, "key": pl.String})
-_CALL_KEY = pl.concat_str("call_id", pl.lit("/"), "tool")
+_STATED_SCHEMA = pl.Schema({"call": pl.UInt64, "ordinal": pl.Int64, "id": pl.String})
+_SELF = ("agent_name", "agent_id", "conversation", "user")
+_SPAN = ("tenant", "sender", "trace_id", "span_id")
+_MAX_CHUNKS = 64
 
 
 @dataclass(slots=True)
@@ -56,86 +43,116 @@ class Weaver:
     """State: the open traces, and the events whose identity may still improve."""
 
     def __init__(self, limits: TraceLimits | None = None) -> None:
+        self.seed = secrets.randbits(63)
         self.traces = Traces(limits)
         self.joins = Joins()
-        self.failed: dict[str, int] = {}
+        self.failed: dict[int, int] = {}
         """key of a span -> first journal record from which on an error below it is known"""
-        self.open = _OPEN_SCHEMA.to_frame()
+        self.opened = Opened()
         self.stated = _STATED_SCHEMA.to_frame()
 
     def fold(self, events: pl.DataFrame, nodes: pl.DataFrame, calls: pl.DataFrame) -> Woven:
         """``events`` (own values only) and ``nodes`` of a frame, as ``extract`` gives them -> events with identity, and patches."""
-        keyed = nodes.with_columns(
-            key=_key("trace_id", "span_id"), parent=pl.when(pl.col("parent_span_id").is_not_null()).then(_key("trace_id", "parent_span_id"))
-        )
-        keys = keyed["key"].to_list()
-        new = self.traces.add(keys, _nodes(keyed))
-        if not all(new):
-            keyed = keyed.filter(pl.Series(new, dtype=pl.Boolean))
-            events = _first_only(events, nodes, new)
-            calls = calls.join(
-                nodes.filter(~pl.Series(new, dtype=pl.Boolean)), on=["ordinal", "position"], how="anti", maintain_order="left"
-            )
+        starts: list[Any] = [frame[name].min() for frame, name in ((events, "otel_ir.journal.ordinal"), (nodes, "ordinal"))]
+        since = min((start for start in starts if start is not None), default=0)
+        nodes, keys, parents, identities, repeated = self._add(nodes)
+        if repeated is not None:
+            events = _without(events, repeated, "otel_ir.journal.ordinal", "otel_ir.journal.position")
+            calls = _without(calls, repeated, "ordinal", "position")
         changed = self.traces.wake(keys)
-        changed |= self.traces.lend(_offers(keyed))
-        events = self._once(events, keyed)
-        events, extras = self._join(events, keyed, calls)
-        events = self._place(events)
-        woven, waiting = self._first(events)
-        before = self.open = pl.concat([self.open, waiting])
-        since = nodes["ordinal"].min() if nodes.height else 0
-        patches = self._patch(changed | set(waiting["slot"].drop_nulls().unique().to_list()), since)
-        return Woven(woven, self._learn(before, patches, extras) if extras else patches)
+        changed |= self.traces.lend(_offers(nodes, parents, identities))
+        events = self._once(events, keys)
+        events, extras = self._join(events, nodes, calls)
+        woven, touched = self._first(*self._place(events))
+        changed |= touched
+        patches = self.opened.patch(changed, since)
+        if extras:
+            learnt = [(one.event, one.ordinal, one.column, one.value) for one in extras]
+            patches = self.opened.learn(self.traces.slots, patches, learnt, since)
+        return Woven(woven, patches)
 
-    def _once(self, events: pl.DataFrame, keyed: pl.DataFrame) -> pl.DataFrame:
+    def _add(self, nodes: pl.DataFrame) -> tuple[pl.DataFrame, Keys, Keys, Keys, pl.DataFrame | None]:
+        """The spans that are new, with their keys, their parents' keys, and the numbers of what they say; and those that are not."""
+        scope = mixed(self.seed, nodes["tenant"], nodes["sender"], nodes["trace_id"])
+        keys = mixed(self.seed, scope, nodes["span_id"])
+        parents = _where(nodes["parent_span_id"], mixed(self.seed, scope, nodes["parent_span_id"]))
+        identities = self._identities(nodes)
+        new = self.traces.nodes.add(keys, parents, nodes["ordinal"].to_numpy().astype(np.uint64), identities)
+        if new.all():
+            return nodes, keys, parents, identities, None
+        kept = pl.Series(new)
+        return nodes.filter(kept), keys[new], parents[new], identities[new], nodes.filter(~kept)
+
+    def _identities(self, nodes: pl.DataFrame) -> Keys:
+        """A number for what each span says about itself, 0 where that is nothing."""
+        stated = [nodes[name] for name in _SELF if nodes[name].null_count() < nodes.height]
+        if not stated:
+            return np.zeros(nodes.height, dtype=np.uint64)
+        numbers = mixed(self.seed, nodes["service.name"], *(nodes[name] for name in _SELF))
+        if not any(one.null_count() == 0 for one in stated):
+            says = nodes.select(pl.any_horizontal(pl.col(one.name).is_not_null() for one in stated)).to_series().to_numpy()
+            numbers = np.where(says, numbers, np.uint64(0))
+        known = self.traces.identities
+        rows = firsts(numbers)
+        fresh = [row for row, number in zip(rows.tolist(), numbers[rows].tolist(), strict=True) if number not in known]
+        if fresh:
+            said = nodes.select("service.name", *_SELF)[fresh]
+            for number, (service, name, agent_id, conversation, user) in zip(numbers[fresh].tolist(), said.iter_rows(), strict=True):
+                known[number] = (agent_of(service, name, agent_id) if name or agent_id else None, conversation, user)
+        return numbers
+
+    def _once(self, events: pl.DataFrame, arrived: Keys) -> pl.DataFrame:
         """An error counts once, on the leaf: ``error`` is false on a span under which an error is known already.
 
         Children end, and so arrive, before their parents; what the parent says of the failure stays in ``error.type`` and ``.message``.
         """
-        erring = events.filter("error").select("otel_ir.event.id", "otel_ir.journal.ordinal", key=_key_of_span(), parent=_key_of_event())
-        failed, nodes = self.failed, self.traces.nodes
-        arrived = keyed["key"].to_list()
-        if erring.is_empty() and failed.keys().isdisjoint(arrived):
+        erring = events.filter("error")
+        failed = self.failed
+        passed = arrived[pl.Series(arrived).is_in(pl.Series(list(failed), dtype=pl.UInt64).implode()).to_numpy()].tolist() if failed else []
+        if erring.is_empty() and not passed:
             return events
-        marks: list[tuple[int, str | None]] = list(
-            zip(erring["otel_ir.journal.ordinal"].to_list(), erring["parent"].to_list(), strict=True)
-        )
-        marks += [(nodes[key].ordinal, nodes[key].parent) for key in arrived if key in failed]
-        for since, first in sorted(marks, key=lambda mark: mark[0]):
-            at, above = since, first
-            while above is not None and failed.get(above, at + 1) > at:
-                failed[above] = at
-                node = nodes.get(above)
-                if node is None:
-                    break
-                at, above = max(at, node.ordinal), node.parent
-        passed_on = [event for event, at, key, _ in erring.iter_rows() if failed.get(key, at + 1) <= at]
-        return events.with_columns(error=pl.col("error") & ~pl.col("otel_ir.event.id").is_in(passed_on)) if passed_on else events
+        keys, parents = self._keys_of(erring, "span_id"), self._keys_of(erring, "otel_ir.parent_span_id")
+        at = erring["otel_ir.journal.ordinal"].to_list()
+        marks = [(parent, ordinal) for parent, ordinal in zip(parents.tolist(), at, strict=True)]
+        marks += [(node.parent, node.ordinal) for node in self.traces.above(passed) if node]
+        while marks:
+            # An error is known above a span from the moment on at which both are there.
+            better = [(key, ordinal) for key, ordinal in marks if key and failed.get(key, ordinal + 1) > ordinal]
+            for key, ordinal in better:
+                failed[key] = min(ordinal, failed.get(key, ordinal))
+            above = self.traces.above([key for key, _ in better])
+            marks = [(node.parent, max(ordinal, node.ordinal)) for (_, ordinal), node in zip(better, above, strict=True) if node]
+        again = [failed.get(key, ordinal + 1) <= ordinal for key, ordinal in zip(keys.tolist(), at, strict=True)]
+        if not any(again):
+            return events
+        above_ids = erring["otel_ir.event.id"].filter(pl.Series(again))
+        return events.with_columns(error=pl.col("error") & ~pl.col("otel_ir.event.id").is_in(above_ids.implode()))
 
     def finish(self) -> Woven:
         """What remains to be said when everything was read: calls without an answer, and agents that nobody named (their service)."""
         ordinal = 2**62
-        derived = self.joins.finish(ordinal)
-        events = self._derived(EVENT_SCHEMA.to_frame(), derived)
-        woven, _ = self._first(self._place(events))
+        events = self._derived(EVENT_SCHEMA.to_frame(), self.joins.finish(ordinal))
+        woven, _ = self._first(*self._place(events))
         return Woven(woven, PATCH_SCHEMA.to_frame())
 
-    def _join(self, events: pl.DataFrame, keyed: pl.DataFrame, calls: pl.DataFrame) -> tuple[pl.DataFrame, list[Extra]]:
+    def _join(self, events: pl.DataFrame, nodes: pl.DataFrame, calls: pl.DataFrame) -> tuple[pl.DataFrame, list[Extra]]:
         """Call ids, calls that only messages know, guardrail verdicts (joins.py)."""
-        tools = events.filter(pl.col("event.type").is_in(_JOINED)).select(**_join_columns())
-        stated = tools.filter(pl.col("call_id").is_not_null()).select("trace", "ordinal", "id", key=_CALL_KEY)
-        self.stated = pl.concat([self.stated, stated])
+        joined = pl.col("event.type").is_in(_JOINED)
+        made = self._calls_of(events, "gen_ai.tool.call.id", "gen_ai.tool.name")
+        stated = events.select(joined, call=made, ordinal="otel_ir.journal.ordinal", id="otel_ir.event.id")
+        self.stated = self.stated.vstack(stated.filter(pl.col("event.type") & pl.col("call").is_not_null()).drop("event.type"))
+        if self.stated.n_chunks() > _MAX_CHUNKS:
+            self.stated = self.stated.rechunk()
+        wanted = (pl.col("event.type") == "guardrail") | pl.col("gen_ai.tool.call.id").is_null()
         calls = calls.with_columns(trace=_key("trace_id", pl.lit("")), event=scoped_id("tenant", "sender"), parent=pl.col("parent_span_id"))
         if calls.height:
-            asked = calls.with_columns(key=_CALL_KEY)
-            first = self.stated.join(asked.select("trace", "key").unique(), on=["trace", "key"], how="semi").unique(
-                ["trace", "key"], keep="first", maintain_order=True
-            )
-            known_calls = first.rename({"id": "stated_by", "ordinal": "stated_at"})
-            calls = asked.join(known_calls, on=["trace", "key"], how="left", maintain_order="left")
-        about = {*self.joins.traces, *calls["trace"].unique().to_list()}
-        tools = tools.filter((pl.col("type") == "guardrail") | pl.col("call_id").is_null() | pl.col("trace").is_in(list(about)))
-        tripped = keyed.filter(pl.col("tripped").is_not_null()).select("ordinal", "key", "tripped")
+            calls = self._stated_by(calls)
+        if calls.height or self.joins.traces:
+            traces = events.select(_trace_of_event()).to_series().unique()
+            named = {*calls["trace"]}
+            wanted |= _trace_of_event().is_in([trace for trace in traces if trace in named or trace in self.joins.traces])
+        tools = events.filter(joined & wanted).select(**_join_columns())
+        tripped = nodes.filter(pl.col("tripped").is_not_null()).select("ordinal", "tripped", key=_key("trace_id", "span_id"))
         if tools.is_empty() and calls.is_empty() and tripped.is_empty():
             return events, []
         own, derived, extras = self.joins.fold(tools.to_dicts(), calls.to_dicts(), tripped.to_dicts())
@@ -144,137 +161,111 @@ class Weaver:
             events = events.update(values, on="otel_ir.event.id", how="left")
         return self._derived(events, derived), extras
 
+    def _stated_by(self, calls: pl.DataFrame) -> pl.DataFrame:
+        """Adds the first tool event that stated the same call, and its journal record."""
+        calls = calls.with_columns(call=self._calls_of(calls, "call_id", "tool"))
+        found = self.stated.filter(pl.col("call").is_in(calls["call"].drop_nulls().unique().implode()))
+        found = found.unique("call", keep="first", maintain_order=True).rename({"id": "stated_by", "ordinal": "stated_at"})
+        return calls.join(found, on="call", how="left", maintain_order="left")
+
+    def _calls_of(self, frame: pl.DataFrame, call_id: str, tool: str) -> pl.Series:
+        """A number for the call that a row describes, null where it does not say which."""
+        calls = mixed(self.seed, _scope(self.seed, frame), frame[call_id], frame[tool])
+        return pl.Series(_where(frame[tool], _where(frame[call_id], calls))).replace(0, None)
+
     def _derived(self, events: pl.DataFrame, derived: list[dict[str, Any]]) -> pl.DataFrame:
         """Adds the events that only messages know; who made the model's span made the call."""
         if not derived:
             return events
-        rows = []
-        for row in derived:
-            node = self.traces.nodes.get(
-                "\x1f".join((row["tenant"] or "", row["sender"] or "", row["trace_id"] or "", row["span_id"] or ""))
-            )
-            rows.append(_event_row(row, node))
-        new = pl.DataFrame(rows, schema=EVENT_SCHEMA)
+        spans = pl.DataFrame(
+            [[row[name] for name in _SPAN] for row in derived], schema=dict.fromkeys(_SPAN, pl.String), orient="row"
+        )  # fmt: skip
+        nodes = self.traces.above(self._keys_of(spans, "span_id").tolist())
+        new = pl.DataFrame([_event_row(row, node) for row, node in zip(derived, nodes, strict=True)], schema=EVENT_SCHEMA)
         arguments = [name for name in events.columns if is_argument(name)]
         if arguments:
             new = new.with_columns(argument_columns(new["gen_ai.tool.call.arguments"], arguments))
         order = ["otel_ir.journal.ordinal", "otel_ir.journal.position"]
         return pl.concat([events, new], how="diagonal").select(events.columns).sort(order, maintain_order=True)
 
-    def _learn(self, before: pl.DataFrame, patches: pl.DataFrame, extras: list[Extra]) -> pl.DataFrame:
-        """Patches that also carry what joins learnt: every patch gives the present value of all columns. ``before``: values so far."""
-        by, at = "otel_ir.event.id", "otel_ir.journal.ordinal"
-        points = pl.DataFrame([{by: one.event, at: one.ordinal, one.column: one.value} for one in extras], schema=_POINT_SCHEMA)
-        told = before.join(points.select(by).unique(), on=by, how="semi")
-        identity = pl.struct(_IDENTITY).alias("identity")
-        rows = [
-            told.select(by, pl.lit(-1, dtype=pl.Int64).alias(at), identity, *_LEARNT),
-            patches.select(by, at, identity),
-            points,
-        ]
-        every = pl.concat(rows, how="diagonal").sort(at, maintain_order=True)
-        every = every.with_columns(pl.col("identity", *_LEARNT).forward_fill().over(by)).unique([by, at], keep="last", maintain_order=True)
-        learnt = every.filter((pl.col(at) >= 0) & pl.col("identity").is_not_null()).unnest("identity").select(PATCH_SCHEMA.names())
-        last = learnt.unique(by, keep="last", maintain_order=True).drop(at)
-        self.open = self.open.update(last, on=by, how="left", include_nulls=True)
-        return learnt
+    def _place(self, events: pl.DataFrame) -> tuple[pl.DataFrame, dict[int, Slot]]:
+        """Adds the helper columns of ``opened.py``; -> the slots of these events as well."""
+        lacking = events.select(lacks()).to_series()
+        slots = np.where(lacking.to_numpy() != 0, self._keys_of(events, "otel_ir.parent_span_id"), np.uint64(0))
+        rows = np.flatnonzero(slots)
+        rows = rows[firsts(mixed(self.seed, slots[rows], lacking.to_numpy()[rows].astype(np.uint64)))]
+        asking = (slots[rows], events["otel_ir.journal.ordinal"].to_numpy()[rows], lacking.to_numpy()[rows])
+        touched = self.traces.open(zip(*(column.tolist() for column in asking), strict=True))
+        return events.with_columns(pl.Series(SLOT, slots), lacking), touched
 
-    def _place(self, events: pl.DataFrame) -> pl.DataFrame:
-        """Adds ``slot``: null where the event has a root span or says everything itself."""
-        parent = pl.when(pl.col("otel_ir.parent_span_id").is_not_null() & _lacks()).then(_key_of_event())
-        events = events.with_columns(_parent=parent)
-        wanted = (
-            events.filter(pl.col("_parent").is_not_null())
-            .group_by("_parent", maintain_order=True)
-            .agg(pl.col("otel_ir.journal.ordinal").first())
-        )
-        numbers = self.traces.open_slots(wanted.rows())
-        slots = wanted.select("_parent", pl.Series("slot", numbers, dtype=pl.Int64))
-        return events.join(slots, on="_parent", how="left", maintain_order="left").drop("_parent")
+    def _first(self, events: pl.DataFrame, touched: dict[int, Slot]) -> tuple[pl.DataFrame, dict[int, Slot]]:
+        """Events with the identity known as of their record; those that may still improve are kept."""
+        self.opened.add(events.filter((pl.col(SLOT) != 0) | _awaits_more()))
+        columns = events.columns[:-2]
+        known = self._known_at_once(events, [slot for slot in touched.values() if slot.wants & slot.has])
+        if known.height:
+            events = events.join(known, on=[SLOT, "otel_ir.journal.ordinal"], how="left", maintain_order="left").with_columns(**identity())
+        elif events["otel_ir.agent.id"].null_count():
+            events = events.with_columns(**nobody())
+        return events.select(columns), touched
 
-    def _first(self, events: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Events with the identity known as of their record; and those of them that may still improve (``_OPEN_SCHEMA``)."""
-        own = events.with_columns(pl.col(column).alias(name) for name, column in _OWN.items()).with_columns(
-            provisional=provisional(pl.col("service.name"), pl.col("trace_id"), pl.col("otel_ir.parent_span_id"))
+    def _known_at_once(self, events: pl.DataFrame, informed: list[Slot]) -> pl.DataFrame:
+        """What slots knew as of the records of those events that came later than the knowledge."""
+        since = {SLOT: [slot.key for slot in informed], "since": [slot.since for slot in informed]}
+        early = pl.DataFrame(since, schema={SLOT: pl.UInt64, "since": pl.Int64})
+        asked = (
+            events.select(SLOT, "otel_ir.journal.ordinal").join(early, on=SLOT).filter(pl.col("since") <= pl.col("otel_ir.journal.ordinal"))
         )
-        known_by_slot = self._as_of(
-            own.filter(pl.col("slot").is_not_null()).select("slot", at="otel_ir.journal.ordinal").unique(maintain_order=True)
-        )
-        joined = own.join(
-            known_by_slot, left_on=["slot", "otel_ir.journal.ordinal"], right_on=["slot", "at"], how="left", maintain_order="left"
-        )
-        filled = joined.with_columns(**_identity())
-        waiting = filled.filter(pl.col("slot").is_not_null() | _awaits_more()).select(
-            pl.col("otel_ir.journal.ordinal").alias("ordinal"), *(name for name in _OPEN_SCHEMA.names() if name != "ordinal")
-        )
-        return filled.select(events.drop("slot").columns), waiting.select(_OPEN_SCHEMA.names())
+        pairs = asked.select(SLOT, "otel_ir.journal.ordinal").unique().rows()
+        return as_of(self.traces.slots, pairs).rename({"at": "otel_ir.journal.ordinal"})
 
-    def _as_of(self, asked: pl.DataFrame) -> pl.DataFrame:
-        """(slot, at) -> what the slot knew as of journal record ``at``."""
-        rows = []
-        for number, at in asked.iter_rows():
-            slot = self.traces.by_number[number]
-            agent, source = known(slot, "agent", at)
-            rows.append(
-                (number, at, *(agent or (None, None, None)), source, known(slot, "conversation", at)[0], known(slot, "user", at)[0])
-            )
-        return pl.DataFrame(rows, schema=_SLOT_SCHEMA, orient="row")
-
-    def _patch(self, changed: set[int], since: Any) -> pl.DataFrame:
-        """Patches for the events of these slots, one for each journal record of this frame at which an event's identity changed."""
-        points = [
-            (slot.number, at)
-            for number in sorted(changed)
-            if (slot := self.traces.by_number.get(number))
-            for at in timeline(slot)
-            if at >= since
-        ]
-        if not points or self.open.is_empty():
-            return PATCH_SCHEMA.to_frame()
-        states = self._as_of(pl.DataFrame(points, schema={"slot": pl.Int64, "at": pl.Int64}, orient="row"))
-        about = self.open.filter(pl.col("slot").is_in(states["slot"].unique().implode()))
-        now = about.join(states, on="slot", how="inner").filter(pl.col("at") > pl.col("ordinal")).sort("otel_ir.event.id", "at")
-        before = {name: pl.col(name).shift().over("otel_ir.event.id") for name in _IDENTITY}
-        first = pl.col("at") == pl.col("at").first().over("otel_ir.event.id")
-        now = now.rename({name: f"was {name}" for name in _IDENTITY}).with_columns(**_identity())
-        same = [pl.col(name).eq_missing(pl.when(first).then(pl.col(f"was {name}")).otherwise(before[name])) for name in _IDENTITY]
-        now = now.filter(~pl.all_horizontal(same)).sort("at", "otel_ir.event.id")
-        patches = now.with_columns(pl.col("at").alias("otel_ir.journal.ordinal")).select(PATCH_SCHEMA.names())
-        last = patches.unique("otel_ir.event.id", keep="last", maintain_order=True).drop("otel_ir.journal.ordinal")
-        if last.height:
-            self.open = self.open.update(last, on="otel_ir.event.id", how="left", include_nulls=True)
-        return patches
+    def _keys_of(self, events: pl.DataFrame, span: str) -> Keys:
+        """Keys of spans that events name, 0 for none."""
+        keys = mixed(self.seed, _scope(self.seed, events), events[span])
+        return _where(events["trace_id"], _where(events[span], keys))
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
+        opened, rest = self.opened.state()
         return {
-            "traces": self.traces.state(),
+            **self.traces.state(),
             "joins": self.joins.state(),
-            "failed": msgspec.msgpack.encode(self.failed),
-            "open": self.open,
+            "weave": msgspec.msgpack.encode((self.seed, self.failed, rest)),
+            "opened": opened,
             "stated": self.stated,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """The inverse of ``state``."""
-        self.traces.restore(state["traces"])
+        self.traces.restore(state)
         self.joins.restore(state["joins"])
-        self.failed = msgspec.msgpack.decode(state["failed"])
-        self.open, self.stated = state["open"], state["stated"]
+        self.seed, self.failed, rest = msgspec.msgpack.decode(state["weave"], strict=False)
+        self.opened.restore(state["opened"], rest)
+        self.stated = state["stated"]
 
     def end_epoch(self, epoch: int, received: int) -> None:
         """Called at fixed journal ordinals only; ``received`` is the newest record's receive time, ns."""
         first = self.traces.end_epoch(epoch, received)
+        self.opened.end_epoch((epoch + 1) * self.traces.limits.epoch - 1, first)
         if first is not None:
             self.joins.end_epoch(first)
             self.failed = {key: ordinal for key, ordinal in self.failed.items() if ordinal >= first}
             self.stated = self.stated.filter(pl.col("ordinal") >= first)
-            slot = pl.col("slot")
-            self.open = self.open.filter(slot.is_in(list(self.traces.by_number)) | (slot.is_null() & (pl.col("ordinal") >= first)))
 
 
 def _key(trace: str, span: str | pl.Expr) -> pl.Expr:
     return pl.concat_str(pl.col("tenant").fill_null(""), pl.col("sender").fill_null(""), trace, span, separator="\x1f")
+
+
+def _scope(seed: int, frame: pl.DataFrame) -> Keys:
+    """A number for tenant, sender and trace of each row."""
+    prefix = "otel_ir." if "otel_ir.tenant" in frame.columns else ""
+    return mixed(seed, frame[f"{prefix}tenant"], frame[f"{prefix}sender"], frame["trace_id"])
+
+
+def _where(stated: pl.Series, keys: Keys) -> Keys:
+    """The keys, 0 where nothing is stated."""
+    return np.where(stated.is_null().to_numpy(), np.uint64(0), keys) if stated.null_count() else keys
 
 
 def _awaits_more() -> pl.Expr:
@@ -282,11 +273,15 @@ def _awaits_more() -> pl.Expr:
     return tool | ((pl.col("event.type") == "guardrail") & pl.col("otel_ir.guardrail.triggered").is_null())
 
 
+def _trace_of_event() -> pl.Expr:
+    scope = [pl.col("otel_ir.tenant").fill_null(""), pl.col("otel_ir.sender").fill_null(""), pl.col("trace_id")]
+    return pl.concat_str([*scope, pl.lit("")], separator="\x1f")
+
+
 def _join_columns() -> dict[str, pl.Expr]:
     """What joins.py looks at, of tool and guardrail events."""
-    scope = [pl.col("otel_ir.tenant").fill_null(""), pl.col("otel_ir.sender").fill_null(""), pl.col("trace_id")]
     return {
-        "trace": pl.concat_str([*scope, pl.lit("")], separator="\x1f"),
+        "trace": _trace_of_event(),
         "ordinal": pl.col("otel_ir.journal.ordinal"),
         "id": pl.col("otel_ir.event.id"),
         "type": pl.col("event.type"),
@@ -301,7 +296,8 @@ def _join_columns() -> dict[str, pl.Expr]:
 
 def _event_row(row: dict[str, Any], node: Node | None) -> dict[str, Any]:
     """An event made of a message row; identity is that of the model's own span."""
-    agent = (node.agent if node else None) or (None, None, None)
+    who = node.identity if node else NOBODY
+    agent = who[AGENT] or (None, None, None)
     return {
         "event_time": row["time"],
         "start_time": row["time"],
@@ -317,8 +313,8 @@ def _event_row(row: dict[str, Any], node: Node | None) -> dict[str, Any]:
         "otel_ir.agent.id_source": "own" if agent[0] else "none",
         "gen_ai.agent.name": agent[1],
         "gen_ai.agent.id": agent[2],
-        "gen_ai.conversation.id": node.conversation if node else None,
-        "user.id": node.user if node else None,
+        "gen_ai.conversation.id": who[CONVERSATION],
+        "user.id": who[USER],
         "gen_ai.tool.name": row["tool"],
         "gen_ai.tool.call.id": row["call_id"],
         "gen_ai.tool.call.arguments": row["arguments"],
@@ -333,11 +329,6 @@ def _event_row(row: dict[str, Any], node: Node | None) -> dict[str, Any]:
     }
 
 
-def _key_of_span() -> pl.Expr:
-    columns = [pl.col("otel_ir.tenant").fill_null(""), pl.col("otel_ir.sender").fill_null(""), pl.col("trace_id"), pl.col("span_id")]
-    return pl.concat_str(columns, separator="\x1f")
-
-
 def _key_of_event() -> pl.Expr:
     columns = [
         pl.col("otel_ir.tenant").fill_null(""),
@@ -348,56 +339,17 @@ def _key_of_event() -> pl.Expr:
     return pl.concat_str(columns, separator="\x1f")
 
 
-def _lacks() -> pl.Expr:
-    return pl.any_horizontal(pl.col(name).is_null() for name in ("otel_ir.agent.id", "gen_ai.conversation.id", "user.id"))
-
-
-def _identity() -> dict[str, pl.Expr]:
-    """Own value, else the slot's; the agent as a whole (id, name and stable id come from one span)."""
-    own = pl.col("o_id").is_not_null()
-    agent = {
-        name: pl.when(own).then(pl.col(mine)).otherwise(pl.col(theirs))
-        for name, mine, theirs in (("gen_ai.agent.name", "o_name", "s_name"), ("gen_ai.agent.id", "o_agent_id", "s_agent_id"))
-    }
-    return agent | {
-        "otel_ir.agent.id": pl.coalesce("o_id", "s_id", "provisional"),
-        "otel_ir.agent.id_source": pl.when(own).then(pl.lit("own")).otherwise(pl.col("s_source").fill_null("none")),
-        "gen_ai.conversation.id": pl.coalesce("o_conversation", "s_conversation"),
-        "user.id": pl.coalesce("o_user", "s_user"),
-    }
-
-
-def _nodes(keyed: pl.DataFrame) -> list[Node]:
-    columns = keyed.select("ordinal", "parent", "service.name", "agent_name", "agent_id", "conversation", "user", "tripped")
-    return [
-        Node(ordinal, parent, agent_of(service, name, agent_id) if name or agent_id else None, conversation, user, tripped)
-        for ordinal, parent, service, name, agent_id, conversation, user, tripped in columns.iter_rows()
-    ]
-
-
-def _offers(keyed: pl.DataFrame) -> list[tuple[str, str, Any, int]]:
+def _offers(nodes: pl.DataFrame, parents: Keys, identities: Keys) -> Iterator[tuple[int, int, int]]:
     """What spans lend their siblings: spans an agent made (model calls, tool calls) speak for it; an agent's span names itself."""
-    lenders = keyed.filter(pl.col("event_type").is_in(_LENDERS) & pl.col("parent").is_not_null())
-    named = pl.coalesce("agent_id", "agent_name")
-    offers: list[tuple[str, str, Any, int]] = []
-    for name, value in (("agent", named), ("conversation", pl.col("conversation")), ("user", pl.col("user"))):
-        first = lenders.filter(value.is_not_null()).unique("parent", keep="first", maintain_order=True)
-        for one in first.iter_rows(named=True):
-            what = agent_of(one["service.name"], one["agent_name"], one["agent_id"]) if name == "agent" else one[name]
-            offers.append((one["parent"], name, what, one["ordinal"]))
-    return offers
+    lends = nodes["event_type"].is_in(_LENDERS).fill_null(False).to_numpy() & (parents != 0) & (identities != 0)
+    rows = np.flatnonzero(lends)
+    rows = rows[firsts(mixed(0, parents[rows], identities[rows]))]
+    return zip(parents[rows].tolist(), identities[rows].tolist(), nodes["ordinal"].to_numpy()[rows].tolist(), strict=True)
 
 
-def _first_only(events: pl.DataFrame, nodes: pl.DataFrame, new: list[bool]) -> pl.DataFrame:
-    """Events of spans that were not seen before."""
-    again = nodes.filter(~pl.Series(new, dtype=pl.Boolean)).select("ordinal", "position")
-    return events.join(
-        again,
-        left_on=["otel_ir.journal.ordinal", "otel_ir.journal.position"],
-        right_on=["ordinal", "position"],
-        how="anti",
-        maintain_order="left",
-    )
+def _without(rows: pl.DataFrame, repeated: pl.DataFrame, ordinal: str, position: str) -> pl.DataFrame:
+    """Rows of spans that were not seen before."""
+    return rows.join(repeated, left_on=[ordinal, position], right_on=["ordinal", "position"], how="anti", maintain_order="left")
 
 
-__all__ = ["Node", "Weaver", "Woven"]
+__all__ = ["Weaver", "Woven"]

@@ -11,7 +11,8 @@ Windows. ``event_count`` is true at a row when more than ``threshold`` rows of i
 event time up to that row; ``temporal_ordered`` when the steps occur in that order in that window; with ``within_events`` the window
 is the last N rows of the group in journal order (and the time span holds as well). An alert fires where the condition turns true,
 and again when it has stayed true for ``suppress`` since the last alert. A row is judged when it comes, or when a row comes before it
-that its window reaches. A row that leaves (its agent became known) makes nobody else judged again; its mark goes with it.
+that its window reaches. A row that leaves (its agent became known) makes nobody else judged again; its mark goes with it, and it is
+not counted a second time where it comes to.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ class Record:
     ordinal: int
     received: int
     nodes: list[dict[str, Any]] = field(default_factory=list)
-    """span, trace, parent (or None), agent, conversation, user (own or None), service, lends (bool); ids unique per tenant and sender"""
+    """span, trace, parent (or None), position, agent, conversation, user (own or None), service, lends (bool); ids unique per tenant and
+    sender; the same span again counts for nothing"""
     events: list[dict[str, Any]] = field(default_factory=list)
-    """trace, span, parent, time, position, service, agent, conversation, user (own or None), and whatever rules look at"""
+    """trace, span, parent, position, time, service, agent, conversation, user (own or None), and whatever rules look at"""
 
 
 @dataclass
@@ -53,11 +55,11 @@ class ReferenceWeave:
 
     def fold(self, record: Record) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """-> (events with identity, patches: events again whose identity became better)."""
-        fresh = []
+        fresh = set()
         for node in record.nodes:
             if (key := (node["trace"], node["span"])) not in self.nodes:
                 self.nodes[key] = node | {"ordinal": record.ordinal}
-                fresh.append(key)
+                fresh.add(node["position"])
                 if node["parent"] is not None and node["lends"]:
                     for name in FIELDS:
                         if node[name] is not None:
@@ -65,11 +67,11 @@ class ReferenceWeave:
                             self.lent.setdefault((slot, name), (node[name], record.ordinal))
                             if slot in self.slots:
                                 self.slots[slot]["lent"].setdefault(name, node[name])
-        new = [dict(event) for event in record.events if (event["trace"], event["span"]) in fresh]
+        new = [dict(event) for event in record.events if event["position"] in fresh]
         for event in new:
             event["own"] = {name: event[name] for name in FIELDS}
             event["ordinal"] = record.ordinal
-            if event["parent"] is not None:
+            if event["parent"] is not None and None in event["own"].values():
                 slot = (event["trace"], event["parent"])
                 lent = {name: self.lent[slot, name][0] for name in FIELDS if (slot, name) in self.lent}
                 state = {"at": event["parent"], "hops": 0, "found": {}, "lent": lent, "ordinal": record.ordinal}
@@ -84,7 +86,7 @@ class ReferenceWeave:
             self._resolve(event)
             if before != [event[name] for name in (*FIELDS, "source")]:
                 patches.append(dict(event))
-        self.open += [event for event in new if event["parent"] is not None and None in event["own"].values()]
+        self.open += [event for event in new if "slot" in event]
         return [dict(event) for event in new], patches
 
     def _walk(self, slot: tuple[str, str], state: dict[str, Any]) -> None:
@@ -186,7 +188,7 @@ class ReferenceWindows:
                         rows.remove(row)
                         self._bucket(group, row, -1)
                         self._bucket(patch["agent"], row, +1)
-                        moved = Row(patch, row.steps)
+                        moved = Row(patch, row.steps, row.hit)  # what was counted once is not counted again because it got a name
                         for mark in [mark for mark in self.fired.get(group, []) if mark.row is row]:
                             self.fired[group].remove(mark)
                             mark.row = moved

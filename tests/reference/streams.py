@@ -9,13 +9,19 @@ from typing import Any
 import polars as pl
 from reference.fold import Record
 
-from otel_ir.model import EVENT_SCHEMA
+from otel_ir.model import EVENT_SCHEMA, scoped
 
 TOOLS = ("a", "b", "c", "d")
 
 
 @dataclass
 class Shape:
+    """``agents``: of how many names a span may tell; the fewer, the fuller their windows. ``pace``: receive time between records.
+
+    ``parents``: only the first so many spans of a tree have children; the fewer, the more siblings move together.
+    ``skew``: how much earlier than received a span may have ended. ``senders``: among how many the traces are shared out.
+    """
+
     records: int = 12
     traces: int = 3
     spans: int = 5
@@ -23,6 +29,10 @@ class Shape:
     own: float = 0.4
     repeat: float = 0.1
     errors: float = 0.3
+    agents: int = 2
+    pace: int = 3
+    senders: int = 1
+    parents: int = 1000
 
 
 def stream(seed: int, shape: Shape) -> list[Record]:
@@ -30,7 +40,7 @@ def stream(seed: int, shape: Shape) -> list[Record]:
     chance = random.Random(seed)
     spans = [span for trace in range(shape.traces) for span in _tree(chance, f"{trace + 1:032x}", shape)]
     chance.shuffle(spans)
-    records = [Record(ordinal, received=ordinal * 3) for ordinal in range(1, shape.records + 1)]
+    records = [Record(ordinal, received=ordinal * shape.pace) for ordinal in range(1, shape.records + 1)]
     for span in spans:
         record = chance.choice(records)
         _put(chance, record, span, shape)
@@ -42,12 +52,16 @@ def stream(seed: int, shape: Shape) -> list[Record]:
 def _tree(chance: random.Random, trace: str, shape: Shape) -> list[dict[str, Any]]:
     spans: list[dict[str, Any]] = []
     for number in range(shape.spans):
-        parent = chance.choice([*spans, None]) if spans and chance.random() < 0.9 else None
+        parent = chance.choice([*spans[: shape.parents], None]) if spans and chance.random() < 0.9 else None
         kind = chance.choice(["tool_call", "tool_call", "model_output", None, "agent_invocation"])
-        own = {name: f"{name[0]}{chance.randint(1, 2)}" if chance.random() < shape.own / 2 else None for name in ("agent", "conversation", "user")}
+        own = {
+            name: f"{name[0]}{chance.randint(1, shape.agents)}" if chance.random() < shape.own / 2 else None
+            for name in ("agent", "conversation", "user")
+        }
         spans.append(
             {
                 "trace": trace,
+                "sender": f"s{int(trace, 16) % shape.senders}" if shape.senders > 1 else "",
                 "span": f"{int(trace, 16) * 100 + number + 1:016x}",
                 "parent": parent["span"] if parent else f"{int(trace, 16) * 100 + 99:016x}" if chance.random() < 0.3 else None,
                 "service": "svc",
@@ -66,8 +80,7 @@ def _put(chance: random.Random, record: Record, span: dict[str, Any], shape: Sha
     if row["agent"] is not None:
         row["agent"] = f"svc/{row['agent']}"
     record.nodes.append(row | {"lends": span["type"] in ("tool_call", "model_output")})
-    seen = {(node["trace"], node["span"]) for node in record.nodes[:-1]}
-    if span["type"] is not None and (span["trace"], span["span"]) not in seen:
+    if span["type"] is not None:
         record.events.append(dict(row))
 
 
@@ -82,7 +95,7 @@ def frames(records: list[Record], scale: int = 1) -> tuple[pl.DataFrame, pl.Data
             "otel_ir.parent_span_id": one["parent"],
             "service.name": one["service"],
             "otel_ir.tenant": "",
-            "otel_ir.sender": "",
+            "otel_ir.sender": one.get("sender", ""),
             "otel_ir.agent.id": one["agent"],
             "otel_ir.agent.id_source": "own" if one["agent"] else "none",
             "gen_ai.agent.name": one["agent"] and one["agent"][4:],
@@ -90,7 +103,7 @@ def frames(records: list[Record], scale: int = 1) -> tuple[pl.DataFrame, pl.Data
             "user.id": one["user"],
             "gen_ai.tool.name": one["tool"],
             "error": one["error"],
-            "otel_ir.event.id": f"{one['trace']}/{one['span']}",
+            "otel_ir.event.id": scoped("", one.get("sender"), f"{one['trace']}/{one['span']}"),
             "otel_ir.journal.ordinal": record.ordinal,
             "otel_ir.journal.position": one["position"],
         }
@@ -102,7 +115,7 @@ def frames(records: list[Record], scale: int = 1) -> tuple[pl.DataFrame, pl.Data
             "ordinal": record.ordinal,
             "position": one["position"],
             "tenant": "",
-            "sender": "",
+            "sender": one.get("sender", ""),
             "service.name": one["service"],
             "trace_id": one["trace"],
             "span_id": one["span"],
@@ -124,16 +137,9 @@ def frames(records: list[Record], scale: int = 1) -> tuple[pl.DataFrame, pl.Data
 
 NODE_SCHEMA = pl.Schema(
     {"ordinal": pl.Int64, "position": pl.UInt32}
-    | dict.fromkeys(("tenant", "sender", "service.name", "trace_id", "span_id", "parent_span_id", "agent_name", "agent_id", "conversation", "user"), pl.String)
+    | dict.fromkeys(
+        ("tenant", "sender", "service.name", "trace_id", "span_id", "parent_span_id", "agent_name", "agent_id", "conversation", "user"),
+        pl.String,
+    )
     | {"start": pl.Int64, "end": pl.Int64, "tripped": pl.Boolean, "event_type": pl.String}
 )
-
-
-def groupings(seed: int, records: list[Record]) -> list[list[Record]]:
-    """The records cut into frames at random."""
-    chance, cut = random.Random(seed), [[]]  # type: list[list[Record]]
-    for record in records:
-        if cut[-1] and chance.random() < 0.4:
-            cut.append([])
-        cut[-1].append(record)
-    return cut

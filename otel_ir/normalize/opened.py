@@ -1,0 +1,203 @@
+"""Events that may still learn something: kept as they came, told apart by slot, and asked again when the slot knows more."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import polars as pl
+
+from otel_ir.model import EVENT_SCHEMA, PATCH_COLUMNS, PATCH_SCHEMA
+from otel_ir.normalize.identity import AGENT, CONVERSATION, USER, Slot, provisional
+
+EVENT, ORDINAL, POSITION = "otel_ir.event.id", "otel_ir.journal.ordinal", "otel_ir.journal.position"
+IDENTITY, LEARNT = PATCH_COLUMNS[:6], PATCH_COLUMNS[6:]
+SLOT, LACKS = "slot", "lacks"
+"""Helper columns of events: the key of the parent span that they take identity from (0: none), and a mask of what they lack."""
+_OWN = ("service.name", "trace_id", "otel_ir.parent_span_id", *(name for name in IDENTITY if name != "otel_ir.agent.id_source"))
+_OPEN_SCHEMA = pl.Schema(
+    {name: EVENT_SCHEMA[name] for name in (EVENT, ORDINAL, POSITION, *_OWN, *LEARNT)} | {SLOT: pl.UInt64, LACKS: pl.UInt8}
+)
+KNOWN_SCHEMA = pl.Schema(
+    {SLOT: pl.UInt64, "at": pl.Int64} | dict.fromkeys(("s_id", "s_name", "s_agent_id", "s_source", "s_conversation", "s_user"), pl.String)
+)
+_CHANGE_SCHEMA = pl.Schema({"opened": pl.Int64(), "better": pl.UInt8(), **KNOWN_SCHEMA})
+_POINT_SCHEMA = pl.Schema({name: PATCH_SCHEMA[name] for name in (EVENT, ORDINAL, *LEARNT)})
+_MAX_CHUNKS = 32
+
+
+def lacks() -> pl.Expr:
+    """Mask of the fields that an event does not state itself."""
+    fields = ((AGENT, "otel_ir.agent.id"), (CONVERSATION, "gen_ai.conversation.id"), (USER, "user.id"))
+    masks = [pl.col(name).is_null().cast(pl.UInt8) * (1 << field) for field, name in fields]
+    return (masks[0] | masks[1] | masks[2]).alias(LACKS)
+
+
+def identity() -> dict[str, pl.Expr]:
+    """Own value, else the slot's; the agent as a whole (id, name and stable id come from one span)."""
+    own = pl.col("otel_ir.agent.id").is_not_null()
+    agent = {
+        name: pl.when(own).then(pl.col(name)).otherwise(pl.col(theirs))
+        for name, theirs in (("gen_ai.agent.name", "s_name"), ("gen_ai.agent.id", "s_agent_id"))
+    }
+    return agent | {
+        "otel_ir.agent.id": pl.coalesce("otel_ir.agent.id", "s_id", _provisional()),
+        "otel_ir.agent.id_source": pl.when(own).then(pl.lit("own")).otherwise(pl.col("s_source").fill_null("none")),
+        "gen_ai.conversation.id": pl.coalesce("gen_ai.conversation.id", "s_conversation"),
+        "user.id": pl.coalesce("user.id", "s_user"),
+    }
+
+
+def nobody() -> dict[str, pl.Expr]:
+    """The same where no slot knows anything."""
+    own = pl.col("otel_ir.agent.id").is_not_null()
+    return {
+        "otel_ir.agent.id": pl.when(own).then(pl.col("otel_ir.agent.id")).otherwise(_provisional()),
+        "otel_ir.agent.id_source": pl.when(own).then(pl.lit("own")).otherwise(pl.lit("none")),
+    }
+
+
+def _provisional() -> pl.Expr:
+    return provisional(pl.col("service.name"), pl.col("trace_id"), pl.col("otel_ir.parent_span_id"))
+
+
+def as_of(slots: dict[int, Slot], asked: Iterable[tuple[int, int]]) -> pl.DataFrame:
+    """(slot, journal record) -> ``KNOWN_SCHEMA``: what the slot knew as of that record."""
+    return _columns([_known(slots[key], at) for key, at in asked], KNOWN_SCHEMA)
+
+
+def _known(slot: Slot, at: int) -> tuple[Any, ...]:
+    agent, source = slot.known(AGENT, at)
+    return (slot.key, at, *(agent or (None, None, None)), source, slot.known(CONVERSATION, at)[0], slot.known(USER, at)[0])
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], schema: pl.Schema) -> pl.DataFrame:
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    return pl.DataFrame([pl.Series(name, values, dtype=dtype) for (name, dtype), values in zip(schema.items(), columns, strict=True)])
+
+
+class Opened:
+    """The events, an older part for each epoch and a younger one; each as it was when it came."""
+
+    def __init__(self) -> None:
+        self._old: deque[tuple[int, pl.DataFrame]] = deque()
+        """(newest ordinal, events)"""
+        self._new = _OPEN_SCHEMA.to_frame()
+        self._said: dict[str, tuple[int, dict[str, Any]]] = {}
+        """event -> (its ordinal, what was learnt about it later)"""
+
+    def add(self, events: pl.DataFrame) -> None:
+        """Events with their own values, and the helper columns."""
+        if events.height:
+            self._new = self._new.vstack(events.select(_OPEN_SCHEMA.names()))
+            if self._new.n_chunks() > _MAX_CHUNKS:
+                self._new = self._new.rechunk()
+
+    def patch(self, changed: dict[int, Slot], since: int) -> pl.DataFrame:
+        """Patches for the events of these slots, one for each record from ``since`` on at which an event's identity changed."""
+        informed = [slot for slot in changed.values() if slot.wants & slot.has]
+        changes = _columns([change for slot in informed for change in _changes(slot, since)], _CHANGE_SCHEMA)
+        if changes.is_empty():
+            return PATCH_SCHEMA.to_frame()
+        opened: Any = changes["opened"].min()
+        about = self._where(pl.col(SLOT).is_in(changes[SLOT].unique().implode()), opened)
+        # A row older than its slot belongs to an earlier one of that name, which was forgotten.
+        later = (pl.col("at") > pl.col(ORDINAL)) & (pl.col(ORDINAL) >= pl.col("opened"))
+        now = about.join(changes, on=SLOT, how="inner").filter(later & (pl.col(LACKS) & pl.col("better") != 0))
+        now = self._with_said(now.sort("at", ORDINAL, POSITION, maintain_order=True)).with_columns(**identity())
+        return now.with_columns(pl.col("at").alias(ORDINAL)).select(PATCH_SCHEMA.names())
+
+    def learn(self, slots: dict[int, Slot], patches: pl.DataFrame, learnt: Sequence[tuple[str, int, str, Any]], since: int) -> pl.DataFrame:
+        """Patches that also carry what was learnt, (event, ordinal, column, value): every patch gives the present value of all columns."""
+        points = pl.DataFrame([{EVENT: event, ORDINAL: at, column: value} for event, at, column, value in learnt], schema=_POINT_SCHEMA)
+        told = self._with_said(self._where(pl.col(EVENT).is_in(points[EVENT].unique().implode()), 0))
+        asked = pl.max_horizontal(pl.col(ORDINAL), pl.lit(since - 1)).alias("at")
+        told = _alive(told, slots).with_columns(asked)
+        known = as_of(slots, told.filter(pl.col(SLOT) != 0).select(SLOT, "at").unique().rows())
+        told = told.join(known, on=[SLOT, "at"], how="left").with_columns(**identity())
+        for event, at in told.select(EVENT, ORDINAL).iter_rows():
+            self._said.setdefault(event, (at, {}))
+        for event, _, column, value in learnt:
+            if event in self._said:
+                self._said[event][1][column] = value
+        about = pl.col(EVENT).is_in(points[EVENT].unique().implode())
+        merged = _merged(told, patches.filter(about), points)
+        return pl.concat([patches.filter(~about), merged]).sort(ORDINAL, maintain_order=True)
+
+    def _with_said(self, events: pl.DataFrame) -> pl.DataFrame:
+        """With what was learnt before."""
+        if not self._said:
+            return events
+        found = [(event, self._said[event][1]) for event in events[EVENT].unique().to_list() if event in self._said]
+        if not found:
+            return events
+        values = pl.DataFrame([{EVENT: event} | said for event, said in found], schema=_POINT_SCHEMA.to_frame().drop(ORDINAL).schema)
+        return events.update(values, on=EVENT, how="left")
+
+    def _where(self, wanted: pl.Expr, opened: int) -> pl.DataFrame:
+        parts = [part for newest, part in self._old if newest >= opened]
+        return pl.concat([part.filter(wanted) for part in (*parts, self._new)])
+
+    def end_epoch(self, ordinal: int, first: int | None) -> None:
+        """Closes the epoch that ends with journal record ``ordinal``; forgets events from before ``first``."""
+        if self._new.height:
+            self._old.append((ordinal, _solid(self._new)))
+            self._new = _OPEN_SCHEMA.to_frame()
+        if first is not None:
+            while self._old and self._old[0][0] < first:
+                self._old.popleft()
+            self._said = {event: said for event, said in self._said.items() if said[0] >= first}
+
+    def state(self) -> tuple[pl.DataFrame, dict[str, Any]]:
+        """What a checkpoint keeps; at the end of an epoch only."""
+        events = pl.concat([_OPEN_SCHEMA.to_frame(), *(part for _, part in self._old)])
+        return events, {"parts": [(newest, part.height) for newest, part in self._old], "said": self._said}
+
+    def restore(self, events: pl.DataFrame, rest: dict[str, Any]) -> None:
+        """The inverse of ``state``."""
+        self._new, self._said = _OPEN_SCHEMA.to_frame(), {event: (at, said) for event, (at, said) in rest["said"].items()}
+        self._old, start = deque(), 0
+        for newest, height in rest["parts"]:
+            self._old.append((newest, events.slice(start, height)))
+            start += height
+
+
+def _changes(slot: Slot, since: int) -> Iterable[tuple[Any, ...]]:
+    """``_CHANGE_SCHEMA`` rows: the records at which the slot learnt something that is wanted, and which fields got better then."""
+    for at in slot.times(since):
+        now, before = _known(slot, at), _known(slot, at - 1)
+        better = (now[2:6] != before[2:6]) << AGENT | (now[6] != before[6]) << CONVERSATION | (now[7] != before[7]) << USER
+        if better & slot.wants:
+            yield (slot.ordinal, better, *now)
+
+
+def _alive(events: pl.DataFrame, slots: dict[int, Slot]) -> pl.DataFrame:
+    """Without the events of slots that were forgotten."""
+    pairs = events.select(SLOT, ORDINAL).unique()
+    alive = [not key or (key in slots and slots[key].ordinal <= ordinal) for key, ordinal in pairs.iter_rows()]
+    return events.join(pairs.filter(pl.Series(alive, dtype=pl.Boolean)), on=[SLOT, ORDINAL], how="semi", maintain_order="left")
+
+
+def _merged(told: pl.DataFrame, patches: pl.DataFrame, points: pl.DataFrame) -> pl.DataFrame:
+    """All patches in journal order, each with the newest value of every column. ``told``: the values so far of events in ``points``."""
+    whole = pl.struct(IDENTITY).alias("identity")
+    rows = [
+        told.select(EVENT, pl.lit(-1, dtype=pl.Int64).alias(ORDINAL), whole, *LEARNT),
+        patches.select(EVENT, ORDINAL, whole),
+        points,
+    ]
+    every = pl.concat(rows, how="diagonal").sort(ORDINAL, maintain_order=True)
+    every = every.with_columns(pl.col("identity", *LEARNT).forward_fill().over(EVENT))
+    every = every.unique([EVENT, ORDINAL], keep="last", maintain_order=True)
+    return every.filter((pl.col(ORDINAL) >= 0) & pl.col("identity").is_not_null()).unnest("identity").select(PATCH_SCHEMA.names())
+
+
+def _solid(events: pl.DataFrame) -> pl.DataFrame:
+    """A copy that shares no memory: texts are views into whole requests, which would be kept for one id in them."""
+    return pl.DataFrame(
+        [
+            pl.Series(column.name, pl.from_arrow(column.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())), dtype=column.dtype)
+            for column in events.get_columns()
+        ]
+    )

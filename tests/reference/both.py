@@ -1,0 +1,202 @@
+"""Records through the reference fold, and through weaver and detector: both tell what came of it in the same words.
+
+A *place* is ``trace/span`` of the event that completed an alert, after ``~sender~`` where a sender is known.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import polars as pl
+from reference.fold import FIELDS, Limits, Record, ReferenceWeave, ReferenceWindows, Window
+from reference.streams import frames
+
+from otel_ir.detect import Detector
+from otel_ir.detect.windows import WindowLimits
+from otel_ir.model import Alert, AlertUpdate, scoped
+from otel_ir.normalize.identity import TraceLimits
+from otel_ir.normalize.messages import CALL_SCHEMA
+from otel_ir.normalize.weave import Weaver
+from otel_ir.sigma.ruleset import Correlation, Rule, RuleSet
+
+Case = tuple[Correlation, Window]
+"""One correlation, as the engine and as the reference know it."""
+Switches = Mapping[int, Iterable[Case]]
+"""Ordinal -> the correlations that hold from that record on."""
+
+
+@dataclass
+class Told:
+    """What a fold said. ``alerts``: (ordinal, rule, agent, place, conversation, contributing (trace, span)), sorted.
+
+    ``counts``: (rule, place) -> how often the condition was met in the end.
+    ``moved``: (ordinal, rule, place, agent, source, conversation, user) each time an alert got a better address, sorted.
+    """
+
+    alerts: list[tuple[Any, ...]] = field(default_factory=list)
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    moved: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+def rule(name: str, predicate: pl.Expr, **more: Any) -> Rule:
+    fields: dict[str, Any] = {
+        "id": name, "signal": name, "title": name, "description": "", "severity": "low", "stage": "anomaly", "tags": (), "path": "",
+        "digest": name, "response": None, "service": "tool_call", "predicate": (pl.col("event.type") == "tool_call") & predicate,
+        "fields": frozenset({"gen_ai.tool.name"}), "alerts": False, "suppress": None,
+    }  # fmt: skip
+    return Rule(**(fields | more))
+
+
+RULES = (
+    rule("any", pl.lit(value=True)),
+    *(rule(name, pl.col("gen_ai.tool.name") == name) for name in ("a", "b", "c")),
+)
+
+
+def correlation(name: str, rules: tuple[str, ...], **more: Any) -> Correlation:
+    fields: dict[str, Any] = {
+        "id": name, "signal": name, "title": name, "description": "", "severity": "high", "stage": "anomaly", "tags": (), "path": "",
+        "digest": name, "response": None, "service": "tool_call", "kind": "event_count", "rules": rules, "group_by": ("otel_ir.agent.id",),
+        "timespan": 9, "within_events": None, "threshold": 2, "baseline": None, "suppress": 9,
+    }  # fmt: skip
+    return Correlation(**(fields | more))
+
+
+def is_tool(*names: str) -> Any:
+    """A step of the reference: a tool call, of one of these tools where any are named."""
+    return lambda event: event["type"] == "tool_call" and (not names or event["tool"] in names)
+
+
+def case(name: str, rules: tuple[str, ...], **more: Any) -> Case:
+    """The same correlation twice. ``rules``: ``any`` or tools; what differs from ``correlation`` in ``more``."""
+    one = correlation(name, rules, **more)
+    steps = [is_tool() if step == "any" else is_tool(step) for step in rules]
+    return one, Window(
+        name,
+        steps,
+        one.timespan,
+        one.suppress,
+        threshold=one.threshold,
+        ordered=one.kind == "temporal_ordered",
+        within_events=one.within_events,
+        service=is_tool(),
+        multiple=one.baseline.multiple if one.baseline else None,
+        learn=one.baseline.learn if one.baseline else 60,
+    )
+
+
+def reference(records: Iterable[Record], cases: Iterable[Case], limits: Limits, switches: Switches | None = None) -> Told:
+    weave, told = ReferenceWeave(limits), Told()
+    windows = {window.name: ReferenceWindows(window, limits) for _, window in cases}
+    addresses: dict[tuple[str, str], list[Any]] = {}
+    for record in map(_scoped, records):
+        if switches and record.ordinal in switches:
+            windows = {one.name: windows.get(one.name) or ReferenceWindows(one, limits) for _, one in switches[record.ordinal]}
+        events, patches = weave.fold(record)
+        for patch in patches:
+            now = [patch[name] for name in ("agent", "source", "conversation", "user")]
+            for (name, place), known in addresses.items():
+                if place == _place(patch) and known != now:
+                    told.moved.append((record.ordinal, name, place, *now))
+                    known[:] = now
+        for name, window in windows.items():
+            for group, event, inside in window.fold(events, patches):
+                told.alerts.append((record.ordinal, name, group, _place(event), event["conversation"], tuple(map(_bare, inside))))
+                addresses[name, _place(event)] = [event[one] for one in ("agent", "source", "conversation", "user")]
+            told.counts |= {(name, alert.split("/", 1)[1]): count for alert, count in window.counts.items()}
+        if record.ordinal % limits.epoch == limits.epoch - 1:
+            weave.end_epoch(record.ordinal // limits.epoch, record.received)
+            for window in windows.values():
+                window.end_epoch(record.received)
+    told.alerts.sort()
+    told.moved.sort(key=repr)
+    return told
+
+
+def engine(cut: Iterable[list[Record]], cases: Iterable[Case], limits: Limits, switches: Switches | None = None) -> Told:
+    """``cut``: frames of records (``framing``)."""
+    fold = Engine(cases, limits)
+    for frame in cut:
+        if switches and frame[0].ordinal in switches:
+            fold.detector.activate(rule_set(switches[frame[0].ordinal]))
+        fold.take(frame)
+    return fold.told()
+
+
+def rule_set(cases: Iterable[Case]) -> RuleSet:
+    correlations = tuple(one for one, _ in cases)
+    return RuleSet(rules=RULES, correlations=correlations, digest="+".join(one.id for one in correlations), fields=frozenset())
+
+
+class Engine:
+    """Weaver and detector, joined as ``engine.Fold`` joins them."""
+
+    def __init__(self, cases: Iterable[Case], limits: Limits) -> None:
+        self.limits = limits
+        self.weaver = Weaver(TraceLimits(epoch=limits.epoch, ttl=limits.trace_ttl, max_nodes=limits.max_nodes, max_hops=limits.max_hops))
+        self.detector = Detector(rule_set(cases), WindowLimits(lateness=limits.lateness, max_rows_per_group=limits.max_rows))
+        self.alerts: list[Alert] = []
+        self.updates: list[AlertUpdate] = []
+
+    def take(self, frame: list[Record]) -> None:
+        woven = self.weaver.fold(*frames(frame), CALL_SCHEMA.to_frame())
+        alerts, updates = self.detector.fold(woven.events, woven.patches, {record.ordinal: record.received for record in frame})
+        self.alerts += alerts
+        self.updates += updates
+        if (ordinal := frame[-1].ordinal) % self.limits.epoch == self.limits.epoch - 1:
+            self.weaver.end_epoch(ordinal // self.limits.epoch, frame[-1].received)
+            self.detector.end_epoch(frame[-1].received)
+
+    def told(self) -> Told:
+        told, about = Told(), {}
+        for one in self.alerts:
+            place = scoped(one.tenant, one.sender, f"{one.trace_id}/{one.span_id}")
+            about[one.alert_id] = (one.rule_id, place)
+            told.counts[one.rule_id, place] = 1
+            inside = tuple(map(tuple, one.contributing))
+            told.alerts.append((one.ordinal, one.rule_id, one.agent_id, place, one.conversation_id, inside))
+        for update in self.updates:
+            if update.count is not None:
+                told.counts[about[update.alert_id]] = update.count
+            if update.agent_id is not None:
+                now = (update.agent_id, update.agent_id_source, update.conversation_id, update.user_id)
+                told.moved.append((update.ordinal, *about[update.alert_id], *now))
+        told.alerts.sort()
+        told.moved.sort(key=repr)
+        return told
+
+
+def framing(
+    records: Iterable[Record], epoch: int, breaks: Iterable[int] = (), *, seed: int | None = None, alone: float = 0.4
+) -> list[list[Record]]:
+    """Cuts records into frames: each alone (no ``seed``), or at random, ``alone`` of them; none straddles an epoch or one of ``breaks``."""
+    chance, cut = random.Random(seed), []
+    for record in records:
+        fresh = not cut or seed is None or chance.random() < alone
+        if fresh or cut[-1][-1].ordinal % epoch == epoch - 1 or record.ordinal in breaks:
+            cut.append([])
+        cut[-1].append(record)
+    return cut
+
+
+def _scoped(record: Record) -> Record:
+    """To the reference the same trace of another sender is simply another trace."""
+    return replace(record, nodes=[_of_sender(one) for one in record.nodes], events=[_of_sender(one) for one in record.events])
+
+
+def _of_sender(one: dict[str, Any]) -> dict[str, Any]:
+    return one | {"trace": scoped("", one.get("sender"), one["trace"])}
+
+
+def _place(event: dict[str, Any]) -> str:
+    return f"{event['trace']}/{event['span']}"
+
+
+def _bare(span: tuple[str, str]) -> tuple[str, str]:
+    return span[0].rpartition("~")[2], span[1]
+
+
+__all__ = ["FIELDS", "Case", "Engine", "Told", "case", "engine", "framing", "reference", "rule", "rule_set"]
