@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -163,7 +162,7 @@ def _ended(process: Measured) -> float:
 
 
 def _listens(port: int) -> bool:
-    state = Path("/proc/net/tcp").read_text() + (Path("/proc/net/tcp6").read_text() if os.path.exists("/proc/net/tcp6") else "")
+    state = Path("/proc/net/tcp").read_text() + "".join(path.read_text() for path in [Path("/proc/net/tcp6")] if path.exists())
     return any(f":{port:04X} " in line and " 0A " in line for line in state.splitlines())
 
 

@@ -155,7 +155,7 @@ class Detector:
         if moving.is_empty():
             return MOVE_SCHEMA.to_frame()
         interner, group_by = self.keys[window.correlation.group_by], window.correlation.group_by
-        # What no patch changes stands in the old numbers: tenant, sender and service of the event, and other columns it is grouped by.
+        # What no patch changes stands in the old numbers: tenant, sender, service, and other columns it is grouped by.
         fixed = [name for name in raise_alert.WHO_COLUMNS if name not in PATCH_SCHEMA]
         moving = moving.join(_words(self.who, "who", raise_alert.WHO_COLUMNS, fixed, moving), on="who", how="left", maintain_order="left")
         other = [name for name in group_by if name not in PATCH_SCHEMA and name not in fixed]
