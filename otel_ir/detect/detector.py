@@ -163,7 +163,8 @@ class Detector:
             words = _words(interner, "key", ("otel_ir.tenant", *group_by), other, moving)
             moving = moving.join(words, on="key", how="left", maintain_order="left")
         return moving.select("uid", "ordinal").with_columns(
-            interner.column(moving, ["otel_ir.tenant", *group_by]).alias("key"), self.who.column(moving, raise_alert.WHO_COLUMNS).alias("who")
+            interner.column(moving, ["otel_ir.tenant", *group_by]).alias("key"),
+            self.who.column(moving, raise_alert.WHO_COLUMNS).alias("who"),
         )
 
     def _updates(self, patches: pl.DataFrame, raised: list[tuple[int, str, int]]) -> list[AlertUpdate]:

@@ -46,7 +46,7 @@ CALL_SCHEMA = pl.Schema(
         "executed": pl.String,
     }
 )
-"""``ordinal``, ``position``, ids: of the LLM span; ``time``: its event time, ns. ``side``: ``call`` (the model asked for it) or ``result`` (a
+"""``ordinal``, ``position``, ids: of the LLM span; ``time``: its end, ns. ``side``: ``call`` (the model asked for it) or ``result`` (a
 request carried it back). ``tool`` and ``arguments`` of a result are those of its call where the same request repeats it.
 ``executed``: ``yes`` for a result, ``rejected`` where it says that a person refused, null for a call."""
 
@@ -79,9 +79,21 @@ def call_frame(rows: pl.DataFrame, service: pl.Series, calls: list[tuple[int, Ca
     known = rows.columns  # a log record has a time instead of an end, and no parent
     parent = pl.col("parent_span_id") if "parent_span_id" in known else pl.lit(None, dtype=pl.String).alias("parent_span_id")
     end = pl.col("end") if "end" in known else pl.when(pl.col("time") > 0).then("time").otherwise("observed")
-    spans = rows[at].select(
-        "ordinal", "position", "tenant", "sender", "trace_id", "span_id", parent, end.alias("_time"), pl.col("received").alias("_received")
-    ).with_columns(event_time().alias("time"))
+    spans = (
+        rows[at]
+        .select(
+            "ordinal",
+            "position",
+            "tenant",
+            "sender",
+            "trace_id",
+            "span_id",
+            parent,
+            end.alias("_time"),
+            pl.col("received").alias("_received"),
+        )
+        .with_columns(event_time().alias("time"))
+    )
     found = pl.DataFrame([call for _, call in calls], schema=Call._fields, orient="row", schema_overrides=_CALL_TYPES)
     executed = [_executed(call, rejected.get(row)) for row, call in calls]
     extra = [pick(service, np.array(at)).alias("service.name"), pl.Series("executed", executed, dtype=pl.String)]
