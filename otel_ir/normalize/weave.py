@@ -247,8 +247,8 @@ class Weaver:
         """Called at fixed journal ordinals only; ``received`` is the newest record's receive time, ns."""
         first = self.traces.end_epoch(epoch, received)
         self.opened.end_epoch((epoch + 1) * self.traces.limits.epoch - 1, first)
+        self.joins.end_epoch(first or 0)  # its own bound holds at every epoch
         if first is not None:
-            self.joins.end_epoch(first)
             self.failed = {key: ordinal for key, ordinal in self.failed.items() if ordinal >= first}
             self.stated = self.stated.filter(pl.col("ordinal") >= first)
 

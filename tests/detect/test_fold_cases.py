@@ -174,6 +174,13 @@ def test_an_alert_goes_along_with_its_row() -> None:
     assert shown.moved == [(2, "3", "y", "ancestor")]
 
 
+def test_an_alert_that_went_along_holds_back_nobody_who_stayed() -> None:
+    lent = [tool("1", 1, **OWN), tool("2", 2, **OWN), model("9", 2, parent="e", **OWN), tool("3", 3, parent="e"), tool("4", 4, **OWN)]
+    shown = play([lent, [agent("e", 5, "y")], [tool("5", 5, **OWN)]], count(suppress=100))
+    assert [alert[:3] for alert in shown.alerts] == [(1, "x", "3"), (3, "x", "5")]
+    assert shown.counts == {"3": 2, "5": 1}
+
+
 # --- Lateness -------------------------------------------------------------------------------------------------------------------
 
 
