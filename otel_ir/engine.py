@@ -16,6 +16,8 @@ import polars as pl
 
 from otel_ir.decode import decode_logs, decode_traces
 from otel_ir.detect import Detector
+from otel_ir.detect.contained import Containment
+from otel_ir.detect.windows import WindowLimits
 from otel_ir.model import EPOCH, FoldOutput, Record
 from otel_ir.normalize.extract import Extract, extract
 from otel_ir.normalize.identity import TraceLimits
@@ -30,21 +32,43 @@ CODE = f"1/polars-{version('polars')}"
 RULESET_ACTIVATED = "ruleset_activated"
 
 
+class RulesetActivated(msgspec.Struct, frozen=True, tag=RULESET_ACTIVATED):
+    """Control record: from here on this rule set holds."""
+
+    digest: str
+
+
+_CONTROL = msgspec.json.Decoder(RulesetActivated | Containment)
+
+
 @dataclass(slots=True)
 class Rejected:
-    """A record that could not be decoded, and why. The receivers refuse such requests; this is for journals written by others."""
+    """A record that could not be decoded, or a control record that is not understood, and why; it changes nothing. The receivers refuse
+    such requests; this is for journals written by others.
+    """
 
     ordinal: int
     reason: str
 
 
 class Fold:
-    """State of the engine. ``rulesets`` finds a rule set by digest (control record ``ruleset_activated``); ``epoch`` in records."""
+    """State of the engine. ``rulesets`` finds a rule set by digest (control record ``ruleset_activated``); ``epoch`` in records.
 
-    def __init__(self, ruleset: RuleSet, rulesets: Callable[[str], RuleSet] | None = None, *, epoch: int = EPOCH) -> None:
-        self.ruleset, self._rulesets, self._epoch = ruleset, rulesets, epoch
-        self.weaver = Weaver(TraceLimits(epoch=epoch))
-        self.detector = Detector(ruleset)
+    ``traces`` and ``windows`` bound what is remembered.
+    """
+
+    def __init__(
+        self,
+        ruleset: RuleSet,
+        rulesets: Callable[[str], RuleSet] | None = None,
+        *,
+        epoch: int = EPOCH,
+        traces: TraceLimits | None = None,
+        windows: WindowLimits | None = None,
+    ) -> None:
+        self.ruleset, self._rulesets, self._epoch, self._windows = ruleset, rulesets, epoch, windows
+        self.weaver = Weaver(replace(traces or TraceLimits(), epoch=epoch))
+        self.detector = Detector(ruleset, windows)
         self.rejected: list[Rejected] = []
         self.ordinal = 0
         self.received = 0
@@ -73,8 +97,8 @@ class Fold:
         alerts, updates = self.detector.fold(woven.events, woven.patches, times)
         self.ordinal, self.received = frame[-1].ordinal, frame[-1].received
         if self.at_epoch:
-            self.weaver.end_epoch(self.ordinal // self._epoch, self.received)
-            self.detector.end_epoch(self.received)
+            remembered = self.weaver.end_epoch(self.ordinal // self._epoch, self.received)
+            self.detector.end_epoch(self.received, remembered)
         return FoldOutput(woven.events, woven.patches, alerts, updates)
 
     def finish(self) -> FoldOutput:
@@ -88,9 +112,15 @@ class Fold:
         return self.ordinal % self._epoch == self._epoch - 1
 
     def _control(self, record: Record) -> None:
-        message = msgspec.json.decode(record.body)
-        if message.get("type") == RULESET_ACTIVATED and message["digest"] != self.ruleset.digest and self._rulesets:
-            self.ruleset = self._rulesets(message["digest"])
+        try:
+            told = _CONTROL.decode(record.body)
+        except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+            self.rejected.append(Rejected(record.ordinal, f"control record: {error}"))
+            return
+        if isinstance(told, Containment):
+            self.detector.contained.control(told, record.ordinal)
+        elif told.digest != self.ruleset.digest and self._rulesets:
+            self.ruleset = self._rulesets(told.digest)
             self.detector.activate(self.ruleset)
 
     def _extract(self, frame: Sequence[Record]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
@@ -109,7 +139,7 @@ class Fold:
         return events, nodes, pl.concat([part.calls for part in parts]).sort("ordinal", "position", maintain_order=True)
 
     def state(self) -> State:
-        """Everything a restart needs, as of ``ordinal``. Taken at the end of an epoch only."""
+        """Everything a restart needs, as of ``ordinal``. Taken at the end of an epoch only; later folds change nothing of it."""
         head = {"ordinal": self.ordinal, "received": self.received, "ruleset": self.ruleset.digest}
         parts: State = {"fold": msgspec.msgpack.encode(head)}
         for name, stage in (("weaver", self.weaver), ("detector", self.detector)):
@@ -121,7 +151,7 @@ class Fold:
         head = msgspec.msgpack.decode(state["fold"])
         if head["ruleset"] != self.ruleset.digest and self._rulesets:
             self.ruleset = self._rulesets(head["ruleset"])
-        self.detector = Detector(self.ruleset)
+        self.detector = Detector(self.ruleset, self._windows)
         self.ordinal, self.received = head["ordinal"], head["received"]
         for name, stage in (("weaver", self.weaver), ("detector", self.detector)):
             stage.restore({part.removeprefix(f"{name}."): value for part, value in state.items() if part.startswith(f"{name}.")})

@@ -19,6 +19,7 @@ from otel_ir.model import Record
 
 MAX_TIME = (1 << 63) - 1
 """Times above it (unsigned on the wire) are clamped to it."""
+_FEW = 16
 _HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), dtype="<u2")
 
 
@@ -131,8 +132,11 @@ def _of_record(records: Sequence[Record], record: Index) -> dict[str, pl.Series]
     first = np.searchsorted(record, record)
     row = np.arange(len(record))
 
+    owner = pl.Series(record.astype(np.uint32))
+
     def each(values: list[Any], dtype: Any) -> pl.Series:
-        return pl.Series(values, dtype=dtype)[pl.Series(record.astype(np.uint32))]
+        series = pl.Series(values, dtype=dtype)
+        return series.new_from_index(0, len(row)) if len(values) == 1 else series[owner]
 
     return {
         "row": pl.Series(row.astype(np.uint32)),
@@ -147,8 +151,7 @@ def _of_record(records: Sequence[Record], record: Index) -> dict[str, pl.Series]
 def _span_columns(items: pa.StructArray) -> dict[str, pl.Series]:
     parent = _hex(items.field("parent_span_id"))
     return {
-        # The all-zero id is invalid (W3C trace context), so it names no parent either.
-        "parent_span_id": parent.set(parent == "0" * 16, None) if "0" * 16 in parent else parent,
+        "parent_span_id": _not_zero(parent),
         "name": _series(items.field("name")),
         "kind": _series(items.field("kind")),
         "start": _time(items.field("start_time_unix_nano")),
@@ -156,6 +159,13 @@ def _span_columns(items: pa.StructArray) -> dict[str, pl.Series]:
         "status_code": _series(items.field("status").field("code")),
         "status_message": _series(items.field("status").field("message")),
     }
+
+
+def _not_zero(ids: pl.Series) -> pl.Series:
+    """The all-zero id is invalid (W3C trace context), so it names no parent either."""
+    zero = "0" * 16
+    has = zero in ids.to_list() if len(ids) <= _FEW else zero in ids
+    return ids.set(ids == zero, None) if has else ids
 
 
 def _log_columns(items: pa.StructArray) -> dict[str, pl.Series]:
@@ -174,6 +184,8 @@ def _children(items: pa.StructArray, signal: Signal) -> dict[str, Any]:
         empty = pa.array([], type=pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())])))
         return {"events": pl.DataFrame({"row": none}), "event_attributes": _attributes(empty), "links": pl.DataFrame({"row": none})}
     events, links = items.field("events").flatten(), items.field("links").flatten()
+    if not len(events) and not len(links):
+        return _NO_CHILDREN
     return {
         "events": pl.DataFrame(
             {
@@ -222,6 +234,8 @@ def _time(array: pa.Array) -> pl.Series:
 
 def _hex(ids: pa.BinaryArray) -> pl.Series:
     """Lower-case hex, null when empty. Ids of one width, that is nearly always, take a table lookup instead of a loop."""
+    if len(ids) <= _FEW:
+        return pl.Series([one.hex() or None for one in ids.to_pylist()], dtype=pl.String)
     _, offsets, content = ids.buffers()
     bounds = np.frombuffer(offsets, dtype=np.int32)[ids.offset : ids.offset + len(ids) + 1].astype(np.int64)
     widths = np.diff(bounds)
@@ -236,3 +250,10 @@ def _hex(ids: pa.BinaryArray) -> pl.Series:
     ends = np.concatenate([[0], np.cumsum(present) * 2 * width]).astype(np.int32)
     valid = pa.array(present).buffers()[1] if not present.all() else None
     return _series(pa.StringArray.from_buffers(len(ids), pa.py_buffer(ends), pa.py_buffer(digits), valid))
+
+
+_NO_CHILDREN: dict[str, Any] = {
+    "events": pl.DataFrame(schema={"row": pl.UInt32, "time": pl.Int64, "name": pl.String}),
+    "event_attributes": Attributes(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32), [], pa.array([], type=pa.binary())),
+    "links": pl.DataFrame(schema={"row": pl.UInt32, "trace_id": pl.String, "span_id": pl.String}),
+}

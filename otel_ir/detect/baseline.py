@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from otel_ir.sigma.ruleset import Baseline
 
@@ -17,8 +20,8 @@ class Rates:
     Learning happens at fixed journal ordinals only.
     """
 
-    def __init__(self, baseline: Baseline | None, timespan: int, threshold: float) -> None:
-        self.baseline, self.timespan, self.default = baseline, timespan, threshold
+    def __init__(self, baseline: Baseline | None, timespan: int, threshold: float, max_groups: int = 1_000_000) -> None:
+        self.baseline, self.timespan, self.default, self.max_groups = baseline, timespan, threshold, max_groups
         self.open: dict[tuple[int, int], int] = {}
         self.learnt: dict[int, tuple[int, int]] = {}
         self.folded = -(2**62)
@@ -47,6 +50,19 @@ class Rates:
             self._add(moved, "from", -1)
             self._add(moved, "key", 1)
 
+    def count_few(self, arrivals: Iterable[dict[str, Any]], moves: Iterable[dict[str, Any]]) -> None:
+        """The same for rows one by one."""
+        if self.baseline is None:
+            return
+        changes = [(row["key"], row["time"], 1) for row in arrivals]
+        for move in moves:
+            if move["key"] != move["from"]:
+                changes += [(move["from"], move["time"], -1), (move["key"], move["time"], 1)]
+        for key, time, change in changes:
+            start = time // self.timespan * self.timespan
+            if start >= self.folded:
+                self.open[key, start] = self.open.get((key, start), 0) + change
+
     def _add(self, rows: pl.DataFrame, key: str, change: int) -> None:
         start = pl.col("time") // self.timespan * self.timespan
         counts = rows.group_by(pl.col(key).alias("key"), start.alias("start")).len()
@@ -60,10 +76,21 @@ class Rates:
             key, start = window
             if start < closed:
                 if 0 < count <= self.threshold(key):
-                    windows, total = self.learnt.get(key, (0, 0))
+                    windows, total = self.learnt.pop(key, (0, 0))
                     self.learnt[key] = (windows + 1, total + count)
                 del self.open[window]
         self.folded = max(self.folded, closed)
+        for key in list(self.learnt)[: max(0, len(self.learnt) - self.max_groups)]:
+            del self.learnt[key]
+
+    def renumber(self, keys: NDArray[np.uint32]) -> None:
+        """Groups got other numbers: ``keys[old]``."""
+        self.open = {(int(keys[key]), start): count for (key, start), count in self.open.items()}
+        self.learnt = {int(keys[key]): known for key, known in self.learnt.items()}
+
+    def groups(self) -> set[int]:
+        """All groups that something is known of."""
+        return {*self.learnt, *(key for key, _ in self.open)}
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""

@@ -1,21 +1,28 @@
 """The exact fold of one correlation over the few groups that the vectorized filter could not prove silent.
 
 Rows of a group are kept in the order in which its window runs (event time, or journal order for ``within-events``). When rows arrive,
-only they and the rows whose window they reach are judged; alerts fire on rising edges. docs/semantics.md states the same in words.
+only they and the rows that they may make true are judged; alerts fire on rising edges. docs/semantics.md states the same in words.
+
+Rows that come in time order cost the same however many a group holds; late ones at most one pass over the rows after them.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import floor
 from operator import attrgetter
 
+from otel_ir.model import MAX_CONTRIBUTING
+
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """One matching event in a group. ``steps`` is a bit mask of the rules it matches; ``order`` sorts the group's window."""
+    """One matching event in a group. ``steps`` is a bit mask of the rules it matches; ``order`` sorts the group's window.
+
+    ``chain``: by step, the latest time at which rows begin that match the steps up to that one in order, up to this row.
+    """
 
     order: tuple[int, int]
     time: int
@@ -24,6 +31,7 @@ class Row:
     hit: bool
     data: dict[str, object]
     """the stored row, carried along untouched"""
+    chain: tuple[int, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -51,125 +59,150 @@ class Condition:
 
 @dataclass(slots=True)
 class Firing:
-    """A rising edge: the completing row, and the rows in its window that matched a rule."""
+    """A rising edge: the completing row, how many rows of its window matched a rule, the newest of these, and its mark (without an id)."""
 
     row: Row
-    window: list[Row]
+    count: int
+    newest: list[Row]
+    mark: Mark
 
 
 @dataclass(slots=True)
 class Group:
-    """One group's rows and marks, both sorted by ``order``."""
+    """One group's rows and marks, both sorted by ``order``. The first ``chained`` rows know their ``chain``."""
 
     rows: list[Row] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
+    chained: int = 0
 
 
-_ORDER = attrgetter("order")
+_ORDER, _TIME = attrgetter("order"), attrgetter("time")
+_FEW = 8
+_NEVER = -(2**63)
 
 
 def insert(group: Group, rows: Sequence[Row]) -> None:
-    """Puts rows into their places."""
-    for row in rows:
-        insort(group.rows, row, key=_ORDER)
+    """Puts rows into their places; after those of equal order."""
+    if len(rows) > _FEW:
+        group.rows.extend(rows)
+        group.rows.sort(key=_ORDER)
+    else:
+        for row in rows:
+            insort(group.rows, row, key=_ORDER)
+    group.chained = min(group.chained, bisect_left(group.rows, min(row.order for row in rows), key=_ORDER))
 
 
-def take_out(group: Group, row: Row) -> list[Mark]:
-    """Removes the row; returns the marks that go with it. Nobody else is judged again."""
-    group.rows.remove(row)
-    gone = [mark for mark in group.marks if mark.uid == row.uid]
-    for mark in gone:
-        group.marks.remove(mark)
-    return gone
+def take_out(group: Group, rows: Sequence[Row]) -> list[Mark]:
+    """Removes rows; returns the marks that go with them. Nobody else is judged again."""
+    gone = {row.uid for row in rows}
+    first = bisect_left(group.rows, min(row.order for row in rows), key=_ORDER)
+    group.rows[first:] = [row for row in group.rows[first:] if row.uid not in gone]
+    group.chained = min(group.chained, first)
+    along = [mark for mark in group.marks if mark.uid in gone]
+    if along:
+        group.marks = [mark for mark in group.marks if mark.uid not in gone]
+    return along
+
+
+def take_in(group: Group, marks: Sequence[Mark]) -> None:
+    """Adds the marks that came with rows."""
+    group.marks = sorted([*group.marks, *marks], key=_ORDER)
 
 
 def judge(condition: Condition, group: Group, new: Sequence[Row], threshold: float) -> tuple[list[Firing], list[tuple[Row, Mark]]]:
-    """Judges what the new rows reach: -> (edges, in row order; rows that only raise the count of the alert of their mark).
+    """Judges the new rows and what they reach: -> (edges, in row order; rows that only raise the count of the alert of their mark).
 
-    The caller adds a ``Mark`` for each edge it turns into an alert through ``fire``; edges are marked here already, without an id.
+    Edges are marked here; the caller turns them into alerts and gives their marks an id.
     """
-    judged = _reached(condition, group.rows, new)
-    was = [group.rows[i].hit for i in judged]
-    for i, hit in zip(judged, _hits(condition, group.rows, judged, threshold), strict=True):
-        group.rows[i].hit = hit
+    rows = group.rows
+    judged = _reached(condition, rows, new, threshold)
+    was = [rows[i].hit for i in judged]
+    for i, hit in zip(judged, _hits(condition, group, judged, threshold), strict=True):
+        rows[i].hit = hit
+    cover = _Cover(condition, group)
     firings: list[Firing] = []
     raised: list[tuple[Row, Mark]] = []
     for i, before in zip(judged, was, strict=True):
-        row = group.rows[i]
-        if not row.hit or _mark_at(group.marks, row):
+        row = rows[i]
+        if not row.hit or _is_marked(group.marks, row):
             continue
         last = _last_mark(group.marks, row)
-        if last is None or row.time - last.time >= condition.suppress or _armed(condition, group.rows, i):
-            last = _covered(condition, group, i)
+        if last is None or row.time - last.time >= condition.suppress or _armed(condition, rows, i):
+            last = cover.of(i)
             if last is None:
-                firings.append(Firing(row, [one for one in _window(condition, group.rows, i) if one.steps]))
-                insort(group.marks, Mark(row.order, row.time, row.uid, ""), key=_ORDER)
+                firings.append(_fired(condition, rows, i))
+                insort(group.marks, firings[-1].mark, key=_ORDER)
                 continue
         if not before:
             raised.append((row, last))
     return firings, raised
 
 
-def _reached(condition: Condition, rows: list[Row], new: Sequence[Row]) -> list[int]:
-    reached: set[int] = set()
+def _place(rows: list[Row], row: Row) -> int:
+    at = bisect_left(rows, row.order, key=_ORDER)
+    while rows[at] is not row:
+        at += 1
+    return at
+
+
+def _reached(condition: Condition, rows: list[Row], new: Sequence[Row], threshold: float) -> list[int]:
+    """The new rows, and the later ones that they may make true: in a count of more than k, only the next k rows."""
+    spans = []
     for one in new:
-        start = bisect_left(rows, one.order, key=_ORDER)
-        while rows[start] is not one:
-            start += 1
+        start = _place(rows, one)
         if condition.within_events:
-            reached.update(range(start, min(len(rows), start + condition.within_events)))
-            continue
-        stop = start
-        while stop < len(rows) and rows[stop].time < one.time + condition.timespan:
-            if stop in reached:
-                stop += 1
-                continue
-            reached.add(stop)
-            stop += 1
-    return sorted(reached)
+            stop = start + condition.within_events
+        else:
+            stop = bisect_left(rows, one.time + condition.timespan, lo=start, key=_TIME)
+            if condition.steps == 0:
+                stop = min(stop, start + floor(threshold) + 1)
+        spans.append((start, min(stop, len(rows))))
+    reached: list[int] = []
+    done = 0
+    for start, stop in sorted(spans):
+        reached.extend(range(max(start, done), stop))
+        done = max(done, stop)
+    return reached
 
 
-def _window(condition: Condition, rows: list[Row], i: int) -> list[Row]:
-    horizon = rows[i].time - condition.timespan
+def _fired(condition: Condition, rows: list[Row], i: int) -> Firing:
+    row = rows[i]
+    mark = Mark(row.order, row.time, row.uid, "")
     if condition.within_events:
-        return [row for row in rows[max(0, i + 1 - condition.within_events) : i + 1] if row.time > horizon]
-    first = i
-    while first and rows[first - 1].time > horizon:
-        first -= 1
-    return rows[first : i + 1]
+        inside = [one for one in _last_events(condition, rows, i) if one.steps]
+        return Firing(row, len(inside), inside[-MAX_CONTRIBUTING:], mark)
+    first = bisect_right(rows, row.time - condition.timespan, hi=i, key=_TIME)
+    return Firing(row, i + 1 - first, rows[max(first, i + 1 - MAX_CONTRIBUTING) : i + 1], mark)
 
 
-def _hits(condition: Condition, rows: list[Row], judged: list[int], threshold: float) -> list[bool]:
+def _last_events(condition: Condition, rows: list[Row], i: int) -> list[Row]:
+    horizon = rows[i].time - condition.timespan
+    return [row for row in rows[max(0, i + 1 - (condition.within_events or 0)) : i + 1] if row.time > horizon]
+
+
+def _hits(condition: Condition, group: Group, judged: list[int], threshold: float) -> list[bool]:
+    rows = group.rows
+    if condition.within_events:
+        windows = (_last_events(condition, rows, i) for i in judged)
+        return [_in_order(condition.steps, window) if condition.steps else len(window) > threshold for window in windows]
     if condition.steps == 0:
         # more than k rows up to and including this one <=> the k-th row before it still lies in the window
         k = floor(threshold)
-        if condition.within_events:
-            return [len(_window(condition, rows, i)) > k for i in judged]
         return [i >= k and rows[i].time - rows[i - k].time < condition.timespan for i in judged]
-    if condition.within_events:
-        return [_in_order(condition.steps, _window(condition, rows, i)) for i in judged]
-    return _ordered_hits(condition, rows, judged)
+    _chain(condition, group, judged[-1] + 1)
+    return [rows[i].chain[-1] > rows[i].time - condition.timespan for i in judged]
 
 
-def _ordered_hits(condition: Condition, rows: list[Row], judged: list[int]) -> list[bool]:
-    """One pass: ``latest[s]`` is the latest start of a chain of rows matching steps 0..s so far; true where the last starts inside."""
-    if not judged:
-        return []
-    first = judged[0]
-    while first and rows[first - 1].time > rows[judged[0]].time - condition.timespan:
-        first -= 1
-    never = rows[first].time - condition.timespan
-    latest = [never] * condition.steps
-    wanted, hits = iter(judged), []
-    i = next(wanted, None)
-    for at in range(first, judged[-1] + 1):
+def _chain(condition: Condition, group: Group, end: int) -> None:
+    """Makes the first ``end`` rows know their chains."""
+    rows = group.rows
+    latest = list(rows[group.chained - 1].chain) if group.chained else [_NEVER] * condition.steps
+    for row in rows[group.chained : end]:
         for step in range(condition.steps - 1, -1, -1):
-            if rows[at].steps >> step & 1:
-                latest[step] = rows[at].time if step == 0 else max(latest[step], latest[step - 1])
-        if at == i:
-            hits.append(latest[-1] > rows[at].time - condition.timespan)
-            i = next(wanted, None)
-    return hits
+            if row.steps >> step & 1:
+                latest[step] = row.time if step == 0 else max(latest[step], latest[step - 1])
+        row.chain = tuple(latest)
+    group.chained = max(group.chained, end)
 
 
 def _in_order(steps: int, window: list[Row]) -> bool:
@@ -189,25 +222,44 @@ def _armed(condition: Condition, rows: list[Row], i: int) -> bool:
     return not condition.within_events and rows[i - 1].time <= rows[i].time - condition.timespan
 
 
-def _mark_at(marks: list[Mark], row: Row) -> bool:
+def _is_marked(marks: list[Mark], row: Row) -> bool:
     at = bisect_left(marks, row.order, key=_ORDER)
-    return any(mark.uid == row.uid for mark in marks[at:] if mark.order == row.order)
+    while at < len(marks) and marks[at].order == row.order:
+        if marks[at].uid == row.uid:
+            return True
+        at += 1
+    return False
 
 
 def _last_mark(marks: list[Mark], row: Row) -> Mark | None:
-    at = bisect_left(marks, (row.order[0], row.order[1] + 1), key=_ORDER)
+    at = bisect_right(marks, row.order, key=_ORDER)
     return marks[at - 1] if at else None
 
 
-def _covered(condition: Condition, group: Group, i: int) -> Mark | None:
-    """The alert that already fired later in the same unbroken run, less than ``suppress`` after row i."""
-    if not group.marks or group.marks[-1].order <= group.rows[i].order:
-        return None
-    here = group.rows[i].time
-    for later in group.rows[i + 1 :]:
-        if later.time - here >= condition.suppress or not later.hit:
+class _Cover:
+    """Finds the alert that already fired later in the same unbroken run, less than ``suppress`` after a row. Asked for ascending rows."""
+
+    def __init__(self, condition: Condition, group: Group) -> None:
+        self._condition, self._rows = condition, group.rows
+        self._end = group.marks[-1].order if group.marks else (_NEVER, 0)
+        self._marks = group.marks
+        self._marked: dict[int, Mark] | None = None
+        self._seen = 0
+        """Rows below this and above the one asked for last are true and have no mark."""
+
+    def of(self, i: int) -> Mark | None:
+        rows, here = self._rows, self._rows[i].time
+        if self._end <= rows[i].order:
             return None
-        for mark in group.marks:
-            if mark.uid == later.uid:
-                return mark
-    return None
+        if self._marked is None:
+            self._marked = {mark.uid: mark for mark in self._marks}
+        # In journal order times do not ascend, so that what was near enough for one row may be too far for the next.
+        at = i + 1 if self._condition.within_events else max(self._seen, i + 1)
+        found = None
+        while at < len(rows) and rows[at].hit and rows[at].time - here < self._condition.suppress:
+            found = self._marked.get(rows[at].uid)
+            if found:
+                break
+            at += 1
+        self._seen = at
+        return found

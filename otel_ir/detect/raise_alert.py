@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 from otel_ir.detect.edges import Firing
-from otel_ir.model import MAX_CONTRIBUTING, Alert, SpanRef
+from otel_ir.model import Alert, SpanRef
 from otel_ir.sigma.ruleset import Correlation, Rule
 
 WHO_COLUMNS = (
@@ -22,7 +23,7 @@ WHO_COLUMNS = (
 """The identity of an event, as an alert carries it."""
 
 AGENT_GROUP = ("otel_ir.agent.id",)
-_MAX_TEXT = 2_000
+MAX_TEXT = 2_000
 _ARGUMENT, _LENGTH = "otel_ir.arguments.", ".length"
 
 
@@ -51,8 +52,8 @@ def of_rule(rule: Rule, ruleset: str, event: dict[str, Any], ordinal: int, recei
             _suffix(event["otel_ir.event.id"]),
         ),
         **_common(rule, ruleset),
-        **_who([event[name] for name in WHO_COLUMNS]),
-        description=f"{rule.title}: {what}"[:_MAX_TEXT],
+        **addressed([event[name] for name in WHO_COLUMNS]),
+        description=f"{rule.title}: {what}"[:MAX_TEXT],
         tool_name=tool,
         trace_id=trace_id,
         span_id=span_id,
@@ -75,21 +76,21 @@ def of_window(
 ) -> Alert:
     """An alert for a window that turned true. ``group`` is (tenant, values of group_by)."""
     row = firing.row.data
-    who = _who(names.who(row["who"]))
+    who = addressed(names.who(row["who"]))
     trace_id, span_id = span_ref(row)
     own_group = () if correlation.group_by == AGENT_GROUP else tuple(str(value) for value in group[1:])
     return Alert(
         alert_id=alert_id((who["tenant"], who["sender"]), correlation.digest, trace_id, span_id, own_group),
         **_common(correlation, ruleset),
         **who,
-        description=_describe(correlation, firing, names, threshold)[:_MAX_TEXT],
+        description=_describe(correlation, firing, names, threshold)[:MAX_TEXT],
         tool_name=names.tool(row["tool"]),
         trace_id=trace_id,
         span_id=span_id,
         event_time=firing.row.time,
         received=received,
         ordinal=ordinal,
-        contributing=tuple(span_ref(one.data) for one in firing.window[-MAX_CONTRIBUTING:]),
+        contributing=tuple(span_ref(one.data) for one in firing.newest),
         group=tuple((name, "" if value is None else str(value)) for name, value in zip(correlation.group_by, group[1:], strict=True)),
     )
 
@@ -129,7 +130,8 @@ def _common(rule: Rule | Correlation, ruleset: str) -> dict[str, Any]:
     }
 
 
-def _who(values: Any) -> dict[str, Any]:
+def addressed(values: Iterable[Any]) -> dict[str, Any]:
+    """The values of ``WHO_COLUMNS`` as fields of an alert."""
     tenant, sender, service, agent_id, source, name, conversation, user = values
     return {
         "tenant": tenant or "",
@@ -158,11 +160,11 @@ def _suffix(event_id: str | None) -> tuple[str, ...]:
 def _describe(correlation: Correlation, firing: Firing, names: Names, threshold: float) -> str:
     span = _duration(correlation.timespan)
     if correlation.kind == "temporal_ordered":
-        steps = " -> ".join(names.tool(row.data["tool"]) or "?" for row in firing.window[-16:])
+        steps = " -> ".join(names.tool(row.data["tool"]) or "?" for row in firing.newest[-16:])
         reach = f"the last {correlation.within_events} events" if correlation.within_events else span
         return f"{correlation.title}: {steps} within {reach}"
     learnt = f" (normal: {threshold / correlation.baseline.multiple:g})" if correlation.baseline else ""
-    return f"{correlation.title}: {len(firing.window)} events in {span}, more than {threshold:g}{learnt}"
+    return f"{correlation.title}: {firing.count} events in {span}, more than {threshold:g}{learnt}"
 
 
 def _duration(nanos: int) -> str:

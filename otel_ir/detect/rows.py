@@ -47,6 +47,8 @@ class Interner:
         names = list(columns)
         if frame.is_empty():
             return pl.Series(dtype=pl.UInt32)
+        if frame.height <= FEW:
+            return pl.Series([self.number(value) for value in frame[names].iter_rows()], dtype=pl.UInt32)
         distinct = frame.select(names).unique(maintain_order=True)
         numbers = pl.Series("__number", [self.number(value) for value in distinct.iter_rows()], dtype=pl.UInt32)
         if distinct.height == 1:
@@ -65,6 +67,8 @@ class Interner:
 
 
 _MAX_CHUNKS = 64
+FEW = 16
+"""Up to so many rows, one by one is quicker than a query."""
 
 
 class RowStore:
@@ -76,7 +80,7 @@ class RowStore:
     def replace(self, rows: pl.DataFrame) -> None:
         """Forgets what it held and holds these."""
         self._base = rows.sort("key", maintain_order=True)
-        self._keys = self._base["key"].to_numpy()
+        self._keys, self._uids = self._base["key"].to_numpy(), self._base["uid"].to_numpy()
         self._alive = np.ones(self._base.height, dtype=bool)
         self._tail = ROW_SCHEMA.to_frame()
 
@@ -102,6 +106,27 @@ class RowStore:
         if not self._base.height:
             return found
         return self._base.filter(pl.Series(self._alive) & self._base["uid"].is_in(uids.implode())).vstack(found)
+
+    def few(self, uids: list[int]) -> dict[int, dict[str, Any]]:
+        """The rows of a few events, by event."""
+        wanted, found = np.array(uids, dtype=np.uint64), [self._tail] if self._tail.height else []
+        if self._base.height:
+            index = np.flatnonzero(np.isin(self._uids, wanted) & self._alive)
+            found += [self._base[pl.Series(index.astype(np.uint32))]] if len(index) else []
+        some = set(uids)
+        return {row["uid"]: row for part in found for row in part.iter_rows(named=True) if row["uid"] in some}
+
+    def take(self, keys: pl.Series) -> pl.DataFrame:
+        """Removes the rows of these groups; -> those rows, unordered."""
+        found = self._tail
+        if found.height:
+            inside = pl.col("key").is_in(keys.implode())
+            found, self._tail = self._tail.filter(inside), self._tail.filter(~inside)
+        if not self._base.height:
+            return found
+        index = self._base_index(keys)
+        self._alive[index] = False
+        return self._base[pl.Series(index.astype(np.uint32))].vstack(found)
 
     def remove(self, uids: pl.Series) -> None:
         """Drops the rows of these events."""

@@ -2,6 +2,8 @@
 
 The pass looks at a superset: every row a group holds at any time during the frame, whichever record brought it. More rows never make
 ``event_count`` or an ordered sequence false, so a group that is silent in the superset was silent after every single record.
+
+Groups that were not silent stay unpacked (``live``) until the epoch ends, so that an agent in a long burst costs per row and not per burst.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from otel_ir.detect.baseline import Rates
-from otel_ir.detect.edges import Condition, Firing, Group, Mark, Row, insert, judge, take_out
+from otel_ir.detect.edges import Condition, Firing, Group, Mark, Row, insert, judge, take_in, take_out
 from otel_ir.detect.rows import ROW_SCHEMA, RowStore
 from otel_ir.sigma.ruleset import Correlation
 
@@ -31,11 +34,16 @@ class WindowLimits:
     lateness: int = 600_000_000_000
     max_rows_per_group: int = 4096
     max_rows: int = 4_000_000
+    max_live: int = 500_000
+    """Rows that are kept unpacked (about 700 bytes each)."""
+    max_groups: int = 1_000_000
+    """Groups whose rate is learnt; those that learnt longest ago go first."""
 
 
 Fire = Callable[[Correlation, int, Firing], str]
 """(correlation, ordinal, edge) -> alert id."""
 
+_ODD = 0x9E3779B97F4A7C15  # as in normalize/hashes.py
 MOVE_SCHEMA = pl.Schema({"uid": pl.UInt64, "ordinal": pl.Int64, "key": pl.UInt32, "who": pl.UInt32})
 
 
@@ -52,11 +60,17 @@ class Windows:
             within_events=correlation.within_events,
         )
         self.store = RowStore()
+        self.live: dict[int, Group] = {}
+        """Groups whose rows and marks are here and not in ``store`` and ``marks``."""
+        self.where: dict[int, tuple[int, Row]] = {}
+        """uid -> group and row, of all live rows"""
         self.marks: dict[int, list[Mark]] = {}
         self.hot: set[int] = set()
         self.counts: dict[str, int] = {}
-        self.rates = Rates(correlation.baseline, correlation.timespan, correlation.threshold)
+        self.rates = Rates(correlation.baseline, correlation.timespan, correlation.threshold, self.limits.max_groups)
         self.evicted = 0
+        self.settled = 0
+        """Rows before it (by ``seq``) have a ``uid`` of their own."""
 
     def fold(self, arrivals: pl.DataFrame, moves: pl.DataFrame, fire: Fire) -> list[tuple[int, str, int]]:
         """Takes new rows and rows whose identity changed; -> (ordinal, alert id, count) where the count of an alert rose.
@@ -74,17 +88,39 @@ class Windows:
             return []
         inside = pl.col("key").is_in(list(survivors))
         self._settle(arrivals.filter(~inside), moves.filter(~inside))
-        return self._exact(survivors, arrivals.filter(inside), moves.filter(inside), fire)
+        return self._exact(survivors, arrivals.filter(inside).to_dicts(), moves.filter(inside).to_dicts(), fire)
+
+    def fold_few(self, arrivals: list[dict[str, Any]], moves: list[dict[str, Any]], fire: Fire) -> list[tuple[int, str, int]]:
+        """``fold`` of a few rows, without the filter: one by one through the exact fold. Moves know where they come ``from`` and their
+        ``time``, and are of events that are held here.
+        """
+        if not arrivals and not moves:
+            return []
+        self.rates.count_few(arrivals, moves)
+        keys = {row["key"] for row in arrivals}.union(*((move["from"], move["key"]) for move in moves))
+        return self._exact(keys, arrivals, moves, fire)
+
+    def held(self, uids: list[int]) -> dict[int, dict[str, Any]]:
+        """Those of a few events that are held, as rows."""
+        found: dict[int, dict[str, Any]] = {uid: self.where[uid][1].data for uid in uids if uid in self.where}
+        missing = [uid for uid in uids if uid not in found]
+        return found | (self.store.few(missing) if missing else {})
 
     def _locate(self, arrivals: pl.DataFrame, moves: pl.DataFrame) -> pl.DataFrame:
         """The moves of rows that are held here, with the row's data and the group it comes from."""
         if moves.is_empty():
             return moves
-        known = pl.concat([self.store.by_uid(moves["uid"].unique()), arrivals.select(ROW_SCHEMA.names())]).rename(
+        known = pl.concat([self.by_uid(moves["uid"].unique()), arrivals.select(ROW_SCHEMA.names())]).rename(
             {"key": "held", "who": "held_who"}
         )
         found = moves.join(known, on="uid", how="inner", maintain_order="left")
         return found.with_columns(pl.col("key").shift().over("uid").fill_null(pl.col("held")).alias("from"))
+
+    def by_uid(self, uids: pl.Series) -> pl.DataFrame:
+        """The rows of these events that are held."""
+        stored = self.store.by_uid(uids)
+        live = [self.where[uid] for uid in uids.to_list() if uid in self.where] if self.where else []
+        return stored.vstack(_packed([row for _, row in live])) if live else stored
 
     def _survivors(self, arrivals: pl.DataFrame, moves: pl.DataFrame) -> set[int]:
         columns = ["key", "time", "seq", "steps"]
@@ -92,11 +128,15 @@ class Windows:
         if moves.height:
             coming = pl.concat([coming, moves.filter(pl.col("key") != pl.col("from")).select(columns)])
         keys = coming["key"].unique()
-        found = self._not_silent(coming, keys)
-        if self.hot:
-            found |= self.hot.intersection(keys.to_list())
-            if moves.height:
-                found |= self.hot.intersection(moves["from"].unique().to_list())
+        hot = self.hot.union(self.live)
+        found = hot.intersection(keys.to_list())
+        found |= (
+            self._not_silent(coming.filter(~pl.col("key").is_in(list(found))), keys.filter(~keys.is_in(list(found))))
+            if found
+            else (self._not_silent(coming, keys))
+        )
+        if moves.height:
+            found |= hot.intersection(moves["from"].unique().to_list())
         if found and moves.height:
             found = _connected(found, moves.select("from", "key").unique().rows())
         return found
@@ -123,81 +163,87 @@ class Windows:
         if moves.is_empty():
             self.store.append(arrivals.select(ROW_SCHEMA.names()))
             return
-        last = moves.unique("uid", keep="last", maintain_order=True).select(ROW_SCHEMA.names())
+        last = moves.unique(["uid", "seq"], keep="last", maintain_order=True).select(ROW_SCHEMA.names())
         self.store.remove(last["uid"])
         self.store.append(pl.concat([arrivals.select(ROW_SCHEMA.names()).filter(~pl.col("uid").is_in(last["uid"].implode())), last]))
 
-    def _exact(self, survivors: set[int], arrivals: pl.DataFrame, moves: pl.DataFrame, fire: Fire) -> list[tuple[int, str, int]]:
-        held = self.store.fetch(pl.Series(sorted(survivors), dtype=pl.UInt32))
-        groups: dict[int, Group] = defaultdict(Group)
-        where: dict[int, tuple[int, Row]] = {}
-        for key in survivors:
-            groups[key].marks = self.marks.pop(key, [])
-        for row in self._rows(held):
-            key = int(row.data["key"])  # type: ignore[call-overload]
-            groups[key].rows.append(row)
-            where[row.uid] = (key, row)
-        for group in groups.values():
-            group.rows.sort(key=lambda row: row.order)
+    def _exact(
+        self, survivors: set[int], arrivals: list[dict[str, Any]], moves: list[dict[str, Any]], fire: Fire
+    ) -> list[tuple[int, str, int]]:
+        self._unpack(survivors)
         raised: list[tuple[int, str, int]] = []
         come, go = _by_ordinal(arrivals), _by_ordinal(moves)
         for ordinal in sorted(come.keys() | go.keys()):
-            touched: dict[int, list[Row]] = defaultdict(list)
-            for move in go.get(ordinal, ()):
-                self._move(groups, where, move, touched)
+            touched = self._move(go.get(ordinal, []))
             for row in self._rows_of(come.get(ordinal, [])):
                 key = int(row.data["key"])  # type: ignore[call-overload]
                 touched[key].append(row)
-                where[row.uid] = (key, row)
+                self.where[row.uid] = (key, row)
             for key, rows in touched.items():
-                insert(groups[key], rows)
+                insert(self.live[key], rows)
             for key in sorted(touched):
-                raised += self._judge(groups[key], touched[key], key, ordinal, fire)
-        self._store_back(groups, held)
+                raised += self._judge(self.live[key], touched[key], key, ordinal, fire)
+        if len(self.where) > self.limits.max_live:
+            self._pack()
         return raised
 
-    def _move(
-        self, groups: dict[int, Group], where: dict[int, tuple[int, Row]], move: dict[str, Any], touched: dict[int, list[Row]]
-    ) -> None:
-        key, row = where[move["uid"]]
-        to = int(move["key"])
-        row.data = row.data | {"who": move["who"], "key": to}
-        if to == key:
+    def _unpack(self, keys: set[int]) -> None:
+        """Makes these groups live."""
+        new = keys.difference(self.live)
+        if not new:
             return
-        for mark in take_out(groups[key], row):
-            groups[to].marks.append(mark)
-            groups[to].marks.sort(key=lambda one: one.order)
-        touched[to].append(row)
-        where[row.uid] = (to, row)
+        held = self.store.take(pl.Series(sorted(new), dtype=pl.UInt32))
+        for key in new:
+            self.live[key] = Group(marks=self.marks.pop(key, []))
+        for row in self._rows_of(held.to_dicts()):
+            key = int(row.data["key"])  # type: ignore[call-overload]
+            self.live[key].rows.append(row)
+            self.where[row.uid] = (key, row)
+        for key in new:
+            self.live[key].rows.sort(key=lambda row: row.order)
 
-    def _judge(self, group: Group, rows: list[Row], key: int, ordinal: int, fire: Fire) -> list[tuple[int, str, int]]:
-        firings, raised = judge(self.condition, group, rows, self.rates.threshold(key))
-        for firing in firings:
-            alert_id = fire(self.correlation, ordinal, firing)
-            mark = next(mark for mark in group.marks if mark.uid == firing.row.uid and not mark.alert_id)
-            mark.alert_id = alert_id
-            self.counts.setdefault(alert_id, 1)
-        changed = {}
-        for _, mark in raised:
-            self.counts[mark.alert_id] = self.counts.get(mark.alert_id, 1) + 1
-            changed[mark.alert_id] = self.counts[mark.alert_id]
-        return [(ordinal, alert_id, count) for alert_id, count in changed.items()]
-
-    def _store_back(self, groups: dict[int, Group], held: pl.DataFrame) -> None:
-        self.store.remove(held["uid"])
-        data = []
-        for key, group in groups.items():
-            data += [row.data | {"hit": row.hit} for row in group.rows]
+    def _pack(self) -> None:
+        """Puts all live groups back."""
+        for key, group in self.live.items():
             if group.marks:
                 self.marks[key] = group.marks
             if group.marks or any(row.hit for row in group.rows):
                 self.hot.add(key)
             else:
                 self.hot.discard(key)
-        self.store.append(pl.DataFrame(data, schema=ROW_SCHEMA))
+        self.store.append(_packed([row for group in self.live.values() for row in group.rows]))
+        self.live, self.where = {}, {}
 
-    def _rows(self, frame: pl.DataFrame) -> list[Row]:
-        return self._rows_of(frame.select(ROW_SCHEMA.names()).to_dicts())
+    def _move(self, moves: list[dict[str, Any]]) -> defaultdict[int, list[Row]]:
+        """Takes the rows that one record moves out of their groups; -> by group, the rows that come to it."""
+        leaving: dict[int, list[Row]] = defaultdict(list)
+        coming: defaultdict[int, list[Row]] = defaultdict(list)
+        for move in moves:
+            key, row = self.where[move["uid"]]
+            to = int(move["key"])
+            row.data = row.data | {"who": move["who"], "key": to}
+            if to != key:
+                leaving[key].append(row)
+                coming[to].append(row)
+                self.where[row.uid] = (to, row)
+        along: dict[int, list[Mark]] = defaultdict(list)
+        for key, rows in leaving.items():
+            for mark in take_out(self.live[key], rows):
+                along[self.where[mark.uid][0]].append(mark)
+        for key, marks in along.items():
+            take_in(self.live[key], marks)
+        return coming
+
+    def _judge(self, group: Group, rows: list[Row], key: int, ordinal: int, fire: Fire) -> list[tuple[int, str, int]]:
+        firings, raised = judge(self.condition, group, rows, self.rates.threshold(key))
+        for firing in firings:
+            firing.mark.alert_id = fire(self.correlation, ordinal, firing)
+            self.counts.setdefault(firing.mark.alert_id, 1)
+        changed = {}
+        for _, mark in raised:
+            self.counts[mark.alert_id] = self.counts.get(mark.alert_id, 1) + 1
+            changed[mark.alert_id] = self.counts[mark.alert_id]
+        return [(ordinal, alert_id, count) for alert_id, count in changed.items()]
 
     def _rows_of(self, data: list[dict[str, Any]]) -> list[Row]:
         journal_order = self.condition.within_events is not None
@@ -213,44 +259,75 @@ class Windows:
             for one in data
         ]
 
-    def end_epoch(self, received: int) -> None:
-        """Learns rates, then forgets what no window can reach any more. ``received`` is the newest record's time, ns."""
+    def end_epoch(self, received: int, remembered: int = 0) -> None:
+        """Learns rates, then forgets what no window can reach any more. ``received`` is the newest record's time, ns.
+
+        Events before ``remembered`` (as ``seq``; 0: as before) get a ``uid`` of their own: the same span may come again as a new event.
+        """
         self.rates.learn(received - self.limits.lateness)
+        self._pack()
         condition = self.condition
         rows = self.store.all().filter(pl.col("time") > received - self.limits.lateness - condition.timespan)
         newest_last = ["key", "seq"] if condition.within_events else ["key", "time", "seq"]
-        rows = rows.sort(newest_last)
+        rows = rows.sort(newest_last, maintain_order=True)
         before = rows.height
         rows = rows.filter(pl.int_range(pl.len()).reverse().over("key") < (condition.within_events or self.limits.max_rows_per_group))
         if not condition.within_events:
             self.evicted += before - rows.height
         if rows.height > self.limits.max_rows:
             self.evicted += rows.height - self.limits.max_rows
-            rows = rows.top_k(self.limits.max_rows, by=["time", "seq"]).sort(newest_last)
-        self.store.replace(rows)
+            rows = rows.sort("time", "seq", maintain_order=True).tail(self.limits.max_rows).sort(newest_last, maintain_order=True)
+        self.store.replace(self._apart(rows, remembered))
         reach = received - self.limits.lateness - max(condition.timespan, condition.suppress)
         self.marks = {key: kept for key, marks in self.marks.items() if (kept := [mark for mark in marks if mark.time > reach])}
         alive = {mark.alert_id for marks in self.marks.values() for mark in marks}
         self.counts = {alert_id: count for alert_id, count in self.counts.items() if alert_id in alive}
         self.hot = set(self.marks) | set(rows.filter("hit")["key"].unique().to_list())
 
+    def used(self) -> tuple[set[int], set[int], set[int]]:
+        """The numbers of groups, identities and tools that are still needed. At the end of an epoch, when no group is live."""
+        rows = self.store.all()
+        keys = {*self.marks, *self.hot, *self.rates.groups(), *rows["key"].unique().to_list()}
+        return keys, set(rows["who"].unique().to_list()), set(rows["tool"].unique().to_list())
+
+    def renumber(self, keys: NDArray[np.uint32], who: NDArray[np.uint32], tools: NDArray[np.uint32]) -> None:
+        """These got other numbers: ``new[old]``."""
+        rows = self.store.all()
+        new = {name: numbers[rows[name].to_numpy()] for name, numbers in (("key", keys), ("who", who), ("tool", tools))}
+        self.store.replace(rows.with_columns(pl.Series(name, numbers) for name, numbers in new.items()))
+        self.marks = {int(keys[key]): marks for key, marks in self.marks.items()}
+        self.hot = {int(keys[key]) for key in self.hot}
+        self.rates.renumber(keys)
+
+    def _apart(self, rows: pl.DataFrame, remembered: int) -> pl.DataFrame:
+        since, self.settled = self.settled, max(self.settled, remembered)
+        seq, uid = rows["seq"].to_numpy(), rows["uid"].to_numpy()
+        own = uid ^ (seq.astype(np.uint64) * np.uint64(_ODD))
+        for marks in self.marks.values():
+            for mark in marks:
+                at = mark.order[0 if self.condition.within_events else 1]
+                if since <= at < self.settled:
+                    mark.uid ^= at * _ODD % (1 << 64)
+        return rows.with_columns(uid=pl.Series(np.where((seq >= since) & (seq < self.settled), own, uid)))
+
     def state(self) -> tuple[pl.DataFrame, dict[str, Any]]:
-        """What a checkpoint keeps: the rows, and the rest as plain values."""
+        """What a checkpoint keeps: the rows, and the rest as plain values. At the end of an epoch, when no group is live."""
         marks = [[key, [[*mark.order, mark.time, mark.uid, mark.alert_id] for mark in marks]] for key, marks in self.marks.items()]
-        return self.store.all(), {"marks": marks, "counts": self.counts, "rates": self.rates.state(), "evicted": self.evicted}
+        rest = {"marks": marks, "counts": self.counts, "rates": self.rates.state(), "evicted": self.evicted, "settled": self.settled}
+        return self.store.all(), rest
 
     def restore(self, rows: pl.DataFrame, rest: dict[str, Any]) -> None:
         """The inverse of ``state``."""
         self.store.replace(rows)
         self.marks = {key: [Mark((a, b), time, uid, alert_id) for a, b, time, uid, alert_id in marks] for key, marks in rest["marks"]}
-        self.counts, self.evicted = rest["counts"], rest["evicted"]
+        self.counts, self.evicted, self.settled = rest["counts"], rest["evicted"], rest.get("settled", 0)
         self.rates.restore(rest["rates"])
         self.hot = set(self.marks) | set(rows.filter("hit")["key"].unique().to_list())
 
 
-def _by_ordinal(frame: pl.DataFrame) -> dict[int, list[dict[str, Any]]]:
+def _by_ordinal(rows: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
     found: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for row in frame.to_dicts():
+    for row in rows:
         found[row["ordinal"]].append(row)
     return found
 
@@ -265,13 +342,19 @@ def _dense(keys: np.ndarray[Any, Any], times: np.ndarray[Any, Any], limits: np.n
     return set(np.unique(keys[inside]).tolist())
 
 
+def _packed(rows: list[Row]) -> pl.DataFrame:
+    return pl.DataFrame([row.data | {"hit": row.hit} for row in rows], schema=ROW_SCHEMA)
+
+
 def _connected(found: set[int], edges: list[tuple[int, int]]) -> set[int]:
     """All groups joined to a found one by rows that move between them in this frame."""
-    grown = set(found)
-    while True:
-        size = len(grown)
-        for a, b in edges:
-            if (a in grown) != (b in grown):
-                grown |= {a, b}
-        if len(grown) == size:
-            return grown
+    beside: dict[int, set[int]] = defaultdict(set)
+    for a, b in edges:
+        beside[a].add(b)
+        beside[b].add(a)
+    grown, fresh = set(found), list(found)
+    while fresh:
+        more = beside[fresh.pop()] - grown
+        grown |= more
+        fresh += more
+    return grown

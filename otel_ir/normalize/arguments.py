@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from otel_ir.normalize.few import FEW, contains_any
 from otel_ir.normalize.sources import nulls, pick
 from otel_ir.normalize.unwrap import literal
 
@@ -46,13 +47,16 @@ def _name(field: str) -> str:
 
 
 def _column(field: str, texts: pl.Series) -> pl.Series:
-    return (texts.str.len_chars().cast(pl.Int64) if field.endswith(LENGTH) else texts).alias(field)
+    if not field.endswith(LENGTH):
+        return texts.alias(field)
+    if len(texts) <= FEW:
+        return pl.Series(field, [None if text is None else len(text) for text in texts.to_list()], dtype=pl.Int64)
+    return texts.str.len_chars().cast(pl.Int64).alias(field)
 
 
 def _read(arguments: pl.Series, names: tuple[str, ...]) -> dict[str, pl.Series]:
     """Only texts in which one of the names occurs are parsed; a name may be spelt with escapes, hence the backslashes."""
-    hit = arguments.str.contains_any([f"{quote}{name}{quote}" for name in names for quote in "\"'"] + ["\\u", '\\"'])
-    rows = np.flatnonzero(hit.fill_null(value=False).to_numpy())
+    rows = np.flatnonzero(contains_any(arguments, [f"{quote}{name}{quote}" for name in names for quote in "\"'"] + ["\\u", '\\"']))
     if not len(rows):
         return {name: nulls(len(arguments)) for name in names}
     read = _reader(names)

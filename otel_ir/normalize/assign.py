@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -27,8 +27,8 @@ class Reading(NamedTuple):
     rows: Mask
 
 
-@cache
-def _of_scope(scope: str) -> int:
+@lru_cache(maxsize=4096)
+def of_scope(scope: str) -> int:
     """The dialect of an instrumentation scope, -1 if none claims it; an exact name beats a pattern."""
     patterns = [(pattern, index) for index, dialect in enumerate(DIALECTS) for pattern in dialect.scopes]
     exact = [index for pattern, index in patterns if pattern == scope]
@@ -38,7 +38,7 @@ def _of_scope(scope: str) -> int:
 
 def assign(batch: Batch) -> NDArray[np.int64]:
     """Index of the dialect that reads each row: by scope, else by marker attributes, else the table of what applications state."""
-    known = [_of_scope(name) if len(name) < 256 else -1 for name in batch.scopes["name"]]
+    known = [of_scope(name) if len(name) < 256 else -1 for name in batch.scopes["name"]]
     chosen = np.array(known, dtype=np.int64)[batch.rows["scope"].to_numpy()] if known else np.empty(0, dtype=np.int64)
     if (chosen < 0).any():
         for index, dialect in enumerate(DIALECTS):

@@ -13,6 +13,7 @@ import polars as pl
 from otel_ir.decode.values import Index
 from otel_ir.model import EVENT_COLUMNS
 from otel_ir.normalize.dialects import DIALECTS
+from otel_ir.normalize.few import FEW, contains_any
 from otel_ir.normalize.sources import pick
 
 FUTURE = 300_000_000_000
@@ -20,7 +21,7 @@ FUTURE = 300_000_000_000
 _UNSPECIFIC = ["_OTHER", "unknown", "Exception"]
 """Values of ``error.type`` that say less than an exception event or the message does (reference, section 6)."""
 _ERROR_CLASS = r"^\s*(?:\w+\.)*([A-Z]\w*(?:Error|Exception|Timeout|Failure|Interrupt|Exit))\b"
-_SCRUBBED = r"\[Scrubbed due to |\[REDACTED\]|__REDACTED__|<REDACTED>|<elided>"
+SCRUBBED = ("[Scrubbed due to ", "[REDACTED]", "__REDACTED__", "<REDACTED>", "<elided>")
 _LIMITS = [1000, 1024, 2000, 2048, 4000, 4096, 8000, 8192, 10000, 16000, 16384, 32000, 32768, 65535, 65536]
 """Attribute length limits in use. SDKs cut at ``OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`` without a mark; below 1,000 characters plain text
 that happens to be as long as a limit is taken for whole (cut JSON shows at any length)."""
@@ -83,6 +84,11 @@ def forgiven() -> pl.Expr:
     return (pl.col("_failed") & ~expected).alias("_failed")
 
 
+def no_errors() -> list[pl.Expr]:
+    """``errors`` for a frame in which nothing failed and nobody states an error."""
+    return [pl.lit(value=False).alias("error"), pl.lit(None, dtype=pl.String).alias("error.type")]
+
+
 def errors() -> list[pl.Expr]:
     """``error``: as stated, else ``_failed``. ``error.type``: as stated unless that says nothing, else the exception event's type, else the
     class that a message begins with.
@@ -129,18 +135,23 @@ def sizes() -> list[pl.Expr]:
 def content(shown: tuple[str, ...]) -> pl.Expr:
     """``absent``, ``truncated``, ``scrubbed``, ``dropped``, comma-separated in that order; null where nothing is missing.
 
-    ``shown``: those of ``CONTENT`` in which there is any text to look at.
+    ``shown``: those of ``CONTENT`` in which something scrubbed may be found.
     """
     arguments, result, inward, outward = (pl.col(name).is_null() for name in CONTENT)
     ran = (pl.col("otel_ir.executed") == "yes") & ~pl.col("error")
     absent = (_is("tool_call") & (arguments | (result & ran))) | (_is("model_output") & inward & outward)
-    scrubbed = pl.any_horizontal(False, *(pl.col(name).str.contains(_SCRUBBED).fill_null(value=False) for name in shown))
+    scrubbed = pl.any_horizontal(False, *(pl.col(name).str.contains_any(list(SCRUBBED)).fill_null(value=False) for name in shown))
     number = pl.lit(0, dtype=pl.UInt32)
     for bit, flag in enumerate((absent.fill_null(value=False), pl.col("_cut"), scrubbed, pl.col("_dropped") > 0)):
         number += flag.cast(pl.UInt32) * (1 << bit)
     # Four flags make sixteen texts: a lookup, instead of text work on every row.
-    words = [",".join(name for bit, name in enumerate(_FLAGS) if value >> bit & 1) or None for value in range(1 << len(_FLAGS))]
+    words = [flags(*(value >> bit & 1 for bit in range(len(_FLAGS)))) for value in range(1 << len(_FLAGS))]
     return pl.lit(pl.Series(words, dtype=pl.String)).gather(number).alias("otel_ir.content")
+
+
+def flags(*said: int) -> str | None:
+    """``otel_ir.content`` of one event: which of absent, truncated, scrubbed, dropped it is."""
+    return ",".join(name for name, is_so in zip(_FLAGS, said, strict=True) if is_so) or None
 
 
 def _is(kind: str) -> pl.Expr:
@@ -152,12 +163,29 @@ def cut_rows(text: pl.Series) -> Index:
 
     Nearly every text is an object that begins and ends as one; only the others are looked at closely.
     """
-    whole = pl.DataFrame([text.alias("text")]).select(pl.col("text").str.starts_with("{") & pl.col("text").str.ends_with("}"))
-    odd = np.flatnonzero(~whole["text"].fill_null(value=True).to_numpy())
+    if len(text) <= FEW:
+        odd = np.array([row for row, one in enumerate(text.to_list()) if one and _may_be_cut(one)], dtype=np.int64)
+    else:
+        whole = pl.DataFrame([text.alias("text")]).select(pl.col("text").str.starts_with("{") & pl.col("text").str.ends_with("}"))
+        odd = np.flatnonzero(~whole["text"].fill_null(value=True).to_numpy())
     if not len(odd):
         return odd
     close = pl.DataFrame([pick(text, odd).alias("text")]).select(_is_cut(pl.col("text")))
     return np.compress(close["text"].to_numpy(), odd)
+
+
+def scrubbed(frame: pl.DataFrame, shown: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the columns ``shown`` that ``content`` has to look at."""
+    if frame.height > FEW:
+        return shown
+    return tuple(name for name in shown if contains_any(frame[name], SCRUBBED).any())
+
+
+def _may_be_cut(text: str) -> bool:
+    """Whether it is worth asking ``_is_cut``: Python takes more characters for white space than the regular expressions do."""
+    if text[0] == "{" and text[-1] == "}":
+        return False
+    return text.lstrip()[:1] in ("{", "[", '"') or len(text) in _LIMITS
 
 
 def _is_cut(text: pl.Expr) -> pl.Expr:

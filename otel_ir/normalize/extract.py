@@ -12,6 +12,7 @@ from otel_ir.decode.values import Index
 from otel_ir.model import EVENT_COLUMNS
 from otel_ir.normalize.arguments import argument_columns, is_argument
 from otel_ir.normalize.assign import CODES, Reading, any_of, assign, classify, conditions, readings
+from otel_ir.normalize.few import is_among, is_null
 from otel_ir.normalize.messages import read_messages
 from otel_ir.normalize.rows import READ, Rows
 from otel_ir.normalize.sources import Sources
@@ -62,7 +63,7 @@ def extract(batch: Batch, fields: frozenset[str] = frozenset()) -> Extract:
     events = rows.events(any_of(found, masks, "error", sources.size), attributes)
     arguments = [field for field in extra if is_argument(field)]
     if arguments:
-        events = events.with_columns(argument_columns(events["gen_ai.tool.call.arguments"], arguments)).select(*EVENT_COLUMNS, *extra)
+        events = events.hstack(argument_columns(events["gen_ai.tool.call.arguments"], arguments))[[*EVENT_COLUMNS, *extra]]
     return Extract(events, rows.nodes(any_of(found, masks, "tripped", sources.size)), rows.calls(calls))
 
 
@@ -85,7 +86,7 @@ def _positions(sources: Sources, found: list[Reading], codes: Index) -> dict[str
                     kept = mine[rows]
                     rows, at = rows[kept], at[kept]
                 if column in dialect.bogus and len(rows):
-                    kept = ~sources.gather(at).is_in(dialect.bogus[column]).fill_null(True).to_numpy()
+                    kept = ~is_among(texts := sources.gather(at), dialect.bogus[column]) & ~is_null(texts)
                     rows, at = rows[kept], at[kept]
                 positions[column][rows] = at
     return positions

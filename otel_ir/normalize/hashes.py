@@ -12,6 +12,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from otel_ir.normalize.few import FEW
+
 Keys = NDArray[np.uint64]
 Numbers = NDArray[np.int64]
 
@@ -23,16 +25,29 @@ _SMALLEST = 64
 def mixed(seed: int, *columns: pl.Series | Keys) -> Keys:
     """One number, never 0, for each row of these columns (texts, or numbers made here)."""
     total: Any = np.uint64(0)
-    for column in columns:
-        part = column if isinstance(column, np.ndarray) else column.hash(seed).to_numpy()
+    for part in hashed(seed, *columns):
         total = (total ^ part) * _ODD
         total ^= total >> _SHIFT
     keys: Keys = np.maximum(total, np.uint64(1))
     return keys
 
 
+def hashed(seed: int, *columns: pl.Series | Keys) -> list[Keys]:
+    """Texts as numbers, in one query; what is numbers already stays as it is."""
+    texts = [column.alias(str(index)) for index, column in enumerate(columns) if not isinstance(column, np.ndarray)]
+    frame = pl.DataFrame(texts)
+    if texts:
+        frame = frame.select_seq(pl.all().hash(seed)) if frame.height <= FEW else frame.select(pl.all().hash(seed))
+    return [column if isinstance(column, np.ndarray) else frame[str(index)].to_numpy() for index, column in enumerate(columns)]
+
+
 def firsts(keys: Keys) -> Numbers:
     """The rows, ascending, at which a key comes for the first time."""
+    if len(keys) <= FEW:
+        seen: dict[int, int] = {}
+        for row, key in enumerate(keys.tolist()):
+            seen.setdefault(key, row)
+        return np.array([*seen.values()], dtype=np.int64)
     return np.sort(pl.Series(keys).arg_unique().to_numpy()).astype(np.int64)
 
 

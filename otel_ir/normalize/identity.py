@@ -32,6 +32,8 @@ Identity = tuple[tuple[str, str | None, str | None] | None, str | None, str | No
 Known = list[Any]
 """By field the value, then by field the journal record from which on it is known."""
 NOBODY: Identity = (None, None, None)
+MANY_IDENTITIES = 1 << 16
+"""Identities that are remembered before those that no span has any more are looked for."""
 
 
 @dataclass(slots=True)
@@ -161,7 +163,7 @@ class Traces:
         """(epoch, number of the first span after it, receive time of its last record)"""
         self._waiting: dict[int, list[int]] = {}
         self._awaited = HashIndex()
-        self._many = 1 << 16
+        self._many = MANY_IDENTITIES
 
     def lend(self, offers: Iterable[tuple[int, int, int]]) -> dict[int, Slot]:
         """(parent, identity, ordinal) in journal order: the first one that has a field counts. -> slots that learnt something."""
@@ -258,12 +260,14 @@ class Traces:
         if len(self.identities) > self._many:
             used = np.unique(self.nodes.rows[3]).tolist()
             self.identities = {0: NOBODY} | {number: self.identities[number] for number in used}
-            self._many = max(1 << 16, 2 * len(self.identities))
+            self._many = max(MANY_IDENTITIES, 2 * len(self.identities))
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps. The indexes, and who waits, follow from the rest."""
         rest = (self.nodes.first, self.identities, list(self.slots.values()), self.lent, list(self.epochs), self._many)
-        return {"spans": pl.DataFrame(self.nodes.rows.T, schema=_SPANS), "traces": msgspec.msgpack.encode(rest)}
+        # The orientation is said: of four spans by four columns it would be guessed.
+        spans = pl.DataFrame(self.nodes.rows.copy().T, schema=_SPANS, orient="row")
+        return {"spans": spans, "traces": msgspec.msgpack.encode(rest)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """The inverse of ``state``."""

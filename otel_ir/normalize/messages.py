@@ -17,6 +17,7 @@ import polars as pl
 
 from otel_ir.normalize.assign import CODES, Reading
 from otel_ir.normalize.columns import event_time
+from otel_ir.normalize.few import contains_any
 from otel_ir.normalize.sources import Mask, Sources, pick
 from otel_ir.normalize.unwrap import members, raw_list, raw_text, raws
 
@@ -212,8 +213,8 @@ def _read_json(sources: Sources, where: Mask) -> list[tuple[int, Call]]:
         rows, positions = sources.places(source)
         kept = where[rows]
         rows, texts = rows[kept], sources.gather(positions[kept])
-        hits = texts.str.contains_any(["tool_call", '"tool"']).fill_null(False).to_numpy()
-        for row, text in zip(rows[hits].tolist(), texts.filter(pl.Series(hits)).to_list(), strict=True):
+        hits = contains_any(texts, ("tool_call", '"tool"'))
+        for row, text in zip(rows[hits].tolist(), pick(texts, np.flatnonzero(hits)).to_list(), strict=True):
             found = [call for call in json_calls(text) if call.side == side]
             calls.setdefault(row, []).extend(found[-MAX_RESULTS:] if side == "result" else found[:MAX_CALLS])
     return [(row, call) for row in sorted(calls) for call in calls[row]]

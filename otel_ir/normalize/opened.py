@@ -6,9 +6,12 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from otel_ir.model import EVENT_SCHEMA, PATCH_COLUMNS, PATCH_SCHEMA
+from otel_ir.normalize.few import is_null
 from otel_ir.normalize.identity import AGENT, CONVERSATION, USER, Slot, provisional
 
 EVENT, ORDINAL, POSITION = "otel_ir.event.id", "otel_ir.journal.ordinal", "otel_ir.journal.position"
@@ -25,13 +28,15 @@ KNOWN_SCHEMA = pl.Schema(
 _CHANGE_SCHEMA = pl.Schema({"opened": pl.Int64(), "better": pl.UInt8(), **KNOWN_SCHEMA})
 _POINT_SCHEMA = pl.Schema({name: PATCH_SCHEMA[name] for name in (EVENT, ORDINAL, *LEARNT)})
 _MAX_CHUNKS = 32
+_NO_PATCHES = PATCH_SCHEMA.to_frame()
 
 
-def lacks() -> pl.Expr:
+def lacks(events: pl.DataFrame) -> NDArray[np.uint8]:
     """Mask of the fields that an event does not state itself."""
     fields = ((AGENT, "otel_ir.agent.id"), (CONVERSATION, "gen_ai.conversation.id"), (USER, "user.id"))
-    masks = [pl.col(name).is_null().cast(pl.UInt8) * (1 << field) for field, name in fields]
-    return (masks[0] | masks[1] | masks[2]).alias(LACKS)
+    masks = [is_null(events[name]) * np.uint8(1 << field) for field, name in fields]
+    found: NDArray[np.uint8] = masks[0] | masks[1] | masks[2]
+    return found
 
 
 def identity() -> dict[str, pl.Expr]:
@@ -56,6 +61,18 @@ def nobody() -> dict[str, pl.Expr]:
         "otel_ir.agent.id": pl.when(own).then(pl.col("otel_ir.agent.id")).otherwise(_provisional()),
         "otel_ir.agent.id_source": pl.when(own).then(pl.lit("own")).otherwise(pl.lit("none")),
     }
+
+
+def with_nobody(events: pl.DataFrame) -> pl.DataFrame:
+    """The same for a few events, row by row."""
+    columns = events[["otel_ir.agent.id", "service.name", "trace_id", "otel_ir.parent_span_id"]]
+    rows = list(columns.iter_rows())
+    ids = [f"{service or ''}/~{trace or ''}/{parent or ''}" if own is None else own for own, service, trace, parent in rows]
+    values = {"otel_ir.agent.id": ids, "otel_ir.agent.id_source": ["none" if own is None else "own" for own, *_ in rows]}
+    changed = events.clone()
+    for name, listed in values.items():
+        changed.replace_column(changed.get_column_index(name), pl.Series(name, listed, dtype=pl.String))
+    return changed
 
 
 def _provisional() -> pl.Expr:
@@ -90,16 +107,18 @@ class Opened:
     def add(self, events: pl.DataFrame) -> None:
         """Events with their own values, and the helper columns."""
         if events.height:
-            self._new = self._new.vstack(events.select(_OPEN_SCHEMA.names()))
+            self._new = self._new.vstack(events[_OPEN_SCHEMA.names()])
             if self._new.n_chunks() > _MAX_CHUNKS:
                 self._new = self._new.rechunk()
 
     def patch(self, changed: dict[int, Slot], since: int) -> pl.DataFrame:
         """Patches for the events of these slots, one for each record from ``since`` on at which an event's identity changed."""
         informed = [slot for slot in changed.values() if slot.wants & slot.has]
+        if not informed:
+            return _NO_PATCHES
         changes = _columns([change for slot in informed for change in _changes(slot, since)], _CHANGE_SCHEMA)
         if changes.is_empty():
-            return PATCH_SCHEMA.to_frame()
+            return _NO_PATCHES
         opened: Any = changes["opened"].min()
         about = self._where(pl.col(SLOT).is_in(changes[SLOT].unique().implode()), opened)
         # A row older than its slot belongs to an earlier one of that name, which was forgotten.
@@ -142,7 +161,7 @@ class Opened:
     def end_epoch(self, ordinal: int, first: int | None) -> None:
         """Closes the epoch that ends with journal record ``ordinal``; forgets events from before ``first``."""
         if self._new.height:
-            self._old.append((ordinal, _solid(self._new)))
+            self._old.append((ordinal, solid(self._new)))
             self._new = _OPEN_SCHEMA.to_frame()
         if first is not None:
             while self._old and self._old[0][0] < first:
@@ -193,7 +212,7 @@ def _merged(told: pl.DataFrame, patches: pl.DataFrame, points: pl.DataFrame) -> 
     return every.filter((pl.col(ORDINAL) >= 0) & pl.col("identity").is_not_null()).unnest("identity").select(PATCH_SCHEMA.names())
 
 
-def _solid(events: pl.DataFrame) -> pl.DataFrame:
+def solid(events: pl.DataFrame) -> pl.DataFrame:
     """A copy that shares no memory: texts are views into whole requests, which would be kept for one id in them."""
     return pl.DataFrame(
         [

@@ -13,7 +13,9 @@ from otel_ir.model import EVENT_COLUMNS
 from otel_ir.normalize import columns
 from otel_ir.normalize.assign import CODES, EVENTS
 from otel_ir.normalize.dialects import DIALECTS
+from otel_ir.normalize.few import FEW
 from otel_ir.normalize.messages import Call, call_frame
+from otel_ir.normalize.plain import computed, is_plain
 from otel_ir.normalize.sources import Mask, Sources, nulls, pick
 from otel_ir.normalize.table import EVENT_TYPE, STATED
 
@@ -34,14 +36,13 @@ NODE_SCHEMA = pl.Schema(
     | {"start": pl.Int64, "end": pl.Int64, "tripped": pl.Boolean, "event_type": pl.String}
 )
 _NO_NODES = NODE_SCHEMA.to_frame()
+_NOT_TEXT = [name for name in STATED if EVENT_COLUMNS[name].dtype != pl.String]
 _NAMES = pl.Series([one.name for one in DIALECTS], dtype=pl.String)
 _KINDS = pl.Series([None, *EVENTS[1:]], dtype=pl.String)
 _TRIPPED = pl.Series([None, True], dtype=pl.Boolean)
-# Each step reads what the one before wrote.
-_STEPS: tuple[list[pl.Expr], ...] = (
-    [columns.event_id(), columns.event_time(), columns.stable_id("gen_ai.agent.id"), *columns.errors(), *columns.sizes()],
-    [columns.executed(), *columns.agent()],
-)
+_ALWAYS = [columns.event_id(), columns.event_time(), *columns.sizes()]
+_STABLE_ID, _ERRORS, _NO_ERRORS = columns.stable_id("gen_ai.agent.id"), columns.errors(), columns.no_errors()
+_THEN = [columns.executed(), *columns.agent()]
 
 
 class Rows:
@@ -56,19 +57,29 @@ class Rows:
     def events(self, failed: Mask, attributes: list[str]) -> pl.DataFrame:
         """The event frame without the argument columns."""
         found = self._own() | self._stated() | self._read(failed, attributes)
-        frame = pl.DataFrame([series.alias(name) for name, series in found.items()])
-        other = [columns.typed(name) for name in STATED if EVENT_COLUMNS[name].dtype != pl.String and frame[name].dtype == pl.String]
+        other = [name for name in _NOT_TEXT if found[name].dtype == pl.String]
         if other:
-            frame = frame.with_columns(other)
+            typed = pl.DataFrame([found[name].alias(name) for name in other]).with_columns(columns.typed(name) for name in other)
+            found |= {name: typed[name] for name in other}
+        if is_plain(found, failed[self._take]):
+            found |= computed(found)
+            frame = pl.DataFrame([found[name].alias(name) for name in (*EVENT_COLUMNS, *attributes)])
+            return frame if not self._logs else frame.hstack([found["_time"].alias("_time")]).with_columns(columns.log_id()).drop("_time")
+        frame = pl.DataFrame([series.alias(name) for name, series in found.items()])
         if failed.any():
             frame = frame.with_columns(columns.forgiven())
         shown = tuple(name for name in columns.CONTENT if frame[name].null_count() < frame.height)
         cut = np.zeros(frame.height, dtype=np.bool_)
         for name in shown:
             cut[columns.cut_rows(frame[name])] = True
-        frame = frame.with_columns(pl.Series("_cut", cut))
-        for step in (*_STEPS, [columns.content(shown)]):
-            frame = frame.with_columns(step)
+        frame = frame.hstack([pl.Series("_cut", cut)])
+        failing = failed.any() or frame["error"].null_count() < frame.height
+        first = [*_ALWAYS, *(_ERRORS if failing else _NO_ERRORS)]
+        if frame["gen_ai.agent.id"].null_count() < frame.height:
+            first.append(_STABLE_ID)
+        # Each step reads what the one before wrote.
+        for step in (first, _THEN, [columns.content(columns.scrubbed(frame, shown))]):
+            frame = frame.with_columns_seq(step) if frame.height <= FEW else frame.with_columns(step)
         if self._logs:
             frame = frame.with_columns(columns.log_id())
         return frame[[*EVENT_COLUMNS, *attributes]]

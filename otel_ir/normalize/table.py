@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 from otel_ir.model import EVENT_COLUMNS, EventType
@@ -166,6 +166,7 @@ class Dialect:
         yield from (condition(text).source for logs in (False, True) for text in self.conditions(logs=logs))
 
 
+@cache
 def condition(text: str) -> Condition:
     """Parse a condition; see the module's text."""
     if text.startswith("!"):

@@ -17,10 +17,13 @@ import polars as pl
 from otel_ir.model import EVENT_SCHEMA, PATCH_SCHEMA
 from otel_ir.normalize.arguments import argument_columns, is_argument
 from otel_ir.normalize.columns import scoped_id
-from otel_ir.normalize.hashes import Keys, firsts, mixed
+from otel_ir.normalize.few import FEW, Mask, is_among, is_null
+from otel_ir.normalize.hashes import Keys, Numbers, firsts, hashed, mixed
 from otel_ir.normalize.identity import AGENT, CONVERSATION, NOBODY, USER, Node, Slot, TraceLimits, Traces, agent_of
+from otel_ir.normalize.join_rows import SCOPE, join_rows, trace_keys
 from otel_ir.normalize.joins import Extra, Joins
-from otel_ir.normalize.opened import LEARNT, SLOT, Opened, as_of, identity, lacks, nobody
+from otel_ir.normalize.opened import KNOWN_SCHEMA, LACKS, LEARNT, SLOT, Opened, as_of, identity, lacks, nobody, with_nobody
+from otel_ir.normalize.sources import pick
 
 _LENDERS = ("model_output", "tool_call")
 _OWN_EXTRAS = pl.Schema({"otel_ir.event.id": pl.String, "otel_ir.duplicate_of": pl.String} | {name: EVENT_SCHEMA[name] for name in LEARNT})
@@ -28,7 +31,9 @@ _JOINED = ("tool_call", "guardrail")
 _STATED_SCHEMA = pl.Schema({"call": pl.UInt64, "ordinal": pl.Int64, "id": pl.String})
 _SELF = ("agent_name", "agent_id", "conversation", "user")
 _SPAN = ("tenant", "sender", "trace_id", "span_id")
+_EVENT = "otel_ir.event.id"
 _MAX_CHUNKS = 64
+_KNOWN_NOTHING = KNOWN_SCHEMA.to_frame()
 
 
 @dataclass(slots=True)
@@ -73,9 +78,10 @@ class Weaver:
 
     def _add(self, nodes: pl.DataFrame) -> tuple[pl.DataFrame, Keys, Keys, Keys, pl.DataFrame | None]:
         """The spans that are new, with their keys, their parents' keys, and the numbers of what they say; and those that are not."""
-        scope = mixed(self.seed, nodes["tenant"], nodes["sender"], nodes["trace_id"])
-        keys = mixed(self.seed, scope, nodes["span_id"])
-        parents = _where(nodes["parent_span_id"], mixed(self.seed, scope, nodes["parent_span_id"]))
+        tenant, sender, trace, span, parent = hashed(self.seed, *(nodes[name] for name in (*_SPAN, "parent_span_id")))
+        scope = mixed(self.seed, tenant, sender, trace)
+        keys = mixed(self.seed, scope, span)
+        parents = _where(nodes["parent_span_id"], mixed(self.seed, scope, parent))
         identities = self._identities(nodes)
         new = self.traces.nodes.add(keys, parents, nodes["ordinal"].to_numpy().astype(np.uint64), identities)
         if new.all():
@@ -106,11 +112,12 @@ class Weaver:
 
         Children end, and so arrive, before their parents; what the parent says of the failure stays in ``error.type`` and ``.message``.
         """
-        erring = events.filter("error")
         failed = self.failed
         passed = arrived[pl.Series(arrived).is_in(pl.Series(list(failed), dtype=pl.UInt64).implode()).to_numpy()].tolist() if failed else []
-        if erring.is_empty() and not passed:
+        errs = bool(events["error"].any())
+        if not errs and not passed:
             return events
+        erring = events.filter("error") if errs else events.clear()
         keys, parents = self._keys_of(erring, "span_id"), self._keys_of(erring, "otel_ir.parent_span_id")
         at = erring["otel_ir.journal.ordinal"].to_list()
         marks = [(parent, ordinal) for parent, ordinal in zip(parents.tolist(), at, strict=True)]
@@ -137,41 +144,65 @@ class Weaver:
 
     def _join(self, events: pl.DataFrame, nodes: pl.DataFrame, calls: pl.DataFrame) -> tuple[pl.DataFrame, list[Extra]]:
         """Call ids, calls that only messages know, guardrail verdicts (joins.py)."""
-        joined = pl.col("event.type").is_in(_JOINED)
-        made = self._calls_of(events, "gen_ai.tool.call.id", "gen_ai.tool.name")
-        stated = events.select(joined, call=made, ordinal="otel_ir.journal.ordinal", id="otel_ir.event.id")
-        self.stated = self.stated.vstack(stated.filter(pl.col("event.type") & pl.col("call").is_not_null()).drop("event.type"))
-        if self.stated.n_chunks() > _MAX_CHUNKS:
-            self.stated = self.stated.rechunk()
-        wanted = (pl.col("event.type") == "guardrail") | pl.col("gen_ai.tool.call.id").is_null()
-        calls = calls.with_columns(trace=_key("trace_id", pl.lit("")), event=scoped_id("tenant", "sender"), parent=pl.col("parent_span_id"))
+        joined = is_among(events["event.type"], _JOINED)
+        if joined.any():
+            self._state(events, joined)
         if calls.height:
+            calls = calls.with_columns(
+                trace=_key("trace_id", pl.lit("")), event=scoped_id("tenant", "sender"), parent=pl.col("parent_span_id")
+            )
             calls = self._stated_by(calls)
-        if calls.height or self.joins.traces:
-            traces = events.select(_trace_of_event()).to_series().unique()
-            named = {*calls["trace"]}
-            wanted |= _trace_of_event().is_in([trace for trace in traces if trace in named or trace in self.joins.traces])
-        tools = events.filter(joined & wanted).select(**_join_columns())
-        tripped = nodes.filter(pl.col("tripped").is_not_null()).select("ordinal", "tripped", key=_key("trace_id", "span_id"))
-        if tools.is_empty() and calls.is_empty() and tripped.is_empty():
+        tools = self._joining(events, joined, calls)
+        tripped = nodes.clear()
+        if nodes["tripped"].null_count() < nodes.height:
+            tripped = nodes.filter(pl.col("tripped").is_not_null()).select("ordinal", "tripped", key=_key("trace_id", "span_id"))
+        if not tools and calls.is_empty() and tripped.is_empty():
             return events, []
-        own, derived, extras = self.joins.fold(tools.to_dicts(), calls.to_dicts(), tripped.to_dicts())
+        own, derived, extras = self.joins.fold(tools, calls.to_dicts(), tripped.to_dicts())
         if own:
             values = pl.DataFrame([{"otel_ir.event.id": event} | columns for event, columns in own.items()], schema=_OWN_EXTRAS)
             events = events.update(values, on="otel_ir.event.id", how="left")
         return self._derived(events, derived), extras
 
+    def _state(self, events: pl.DataFrame, joined: Mask) -> None:
+        """Remembers which events stated the id of their call."""
+        made = self._calls_of(events, "gen_ai.tool.call.id", "gen_ai.tool.name")
+        rows = np.flatnonzero(joined & (made != 0))
+        if not len(rows):
+            return
+        columns = [pick(events[name], rows).alias(to) for name, to in (("otel_ir.journal.ordinal", "ordinal"), (_EVENT, "id"))]
+        self.stated = self.stated.vstack(pl.DataFrame([pl.Series("call", made[rows]), *columns]))
+        if self.stated.n_chunks() > _MAX_CHUNKS:
+            self.stated = self.stated.rechunk()
+
+    def _joining(self, events: pl.DataFrame, joined: Mask, calls: pl.DataFrame) -> list[dict[str, Any]]:
+        """What joins.py looks at: guardrails, tool calls without an id, and those in whose trace messages told of calls."""
+        wanted = is_among(events["event.type"], ("guardrail",)) | is_null(events["gen_ai.tool.call.id"])
+        if joined.any() and (calls.height or self.joins.traces):
+            rows = np.flatnonzero(joined)
+            traces = _some(events[SCOPE], rows)
+            named = {*calls["trace"]} if calls.height else set()
+            known = [trace is not None and (trace in named or trace in self.joins.traces) for trace in trace_keys(traces)]
+            wanted[rows] |= np.array(known, dtype=np.bool_)
+        rows = np.flatnonzero(joined & wanted)
+        if not len(rows):
+            return []
+        return join_rows(_some(events, rows))
+
     def _stated_by(self, calls: pl.DataFrame) -> pl.DataFrame:
         """Adds the first tool event that stated the same call, and its journal record."""
-        calls = calls.with_columns(call=self._calls_of(calls, "call_id", "tool"))
+        calls = calls.with_columns(call=pl.Series(self._calls_of(calls, "call_id", "tool")).replace(0, None))
         found = self.stated.filter(pl.col("call").is_in(calls["call"].drop_nulls().unique().implode()))
         found = found.unique("call", keep="first", maintain_order=True).rename({"id": "stated_by", "ordinal": "stated_at"})
         return calls.join(found, on="call", how="left", maintain_order="left")
 
-    def _calls_of(self, frame: pl.DataFrame, call_id: str, tool: str) -> pl.Series:
-        """A number for the call that a row describes, null where it does not say which."""
-        calls = mixed(self.seed, _scope(self.seed, frame), frame[call_id], frame[tool])
-        return pl.Series(_where(frame[tool], _where(frame[call_id], calls))).replace(0, None)
+    def _calls_of(self, frame: pl.DataFrame, call_id: str, tool: str) -> Keys:
+        """A number for the call that a row describes, 0 where it does not say which."""
+        if frame[call_id].null_count() == frame.height:
+            return np.zeros(frame.height, dtype=np.uint64)
+        tenant, sender, trace, calls, tools = hashed(self.seed, *_scope(frame), frame[call_id], frame[tool])
+        calls = mixed(self.seed, mixed(self.seed, tenant, sender, trace), calls, tools)
+        return _where(frame[tool], _where(frame[call_id], calls))
 
     def _derived(self, events: pl.DataFrame, derived: list[dict[str, Any]]) -> pl.DataFrame:
         """Adds the events that only messages know; who made the model's span made the call."""
@@ -190,38 +221,40 @@ class Weaver:
 
     def _place(self, events: pl.DataFrame) -> tuple[pl.DataFrame, dict[int, Slot]]:
         """Adds the helper columns of ``opened.py``; -> the slots of these events as well."""
-        lacking = events.select(lacks()).to_series()
-        slots = np.where(lacking.to_numpy() != 0, self._keys_of(events, "otel_ir.parent_span_id"), np.uint64(0))
+        lacking = lacks(events)
+        slots = np.where(lacking != 0, self._keys_of(events, "otel_ir.parent_span_id"), np.uint64(0))
         rows = np.flatnonzero(slots)
-        rows = rows[firsts(mixed(self.seed, slots[rows], lacking.to_numpy()[rows].astype(np.uint64)))]
-        asking = (slots[rows], events["otel_ir.journal.ordinal"].to_numpy()[rows], lacking.to_numpy()[rows])
+        rows = rows[firsts(mixed(self.seed, slots[rows], lacking[rows].astype(np.uint64)))]
+        asking = (slots[rows], events["otel_ir.journal.ordinal"].to_numpy()[rows], lacking[rows])
         touched = self.traces.open(zip(*(column.tolist() for column in asking), strict=True))
-        return events.with_columns(pl.Series(SLOT, slots), lacking), touched
+        return events.hstack([pl.Series(SLOT, slots), pl.Series(LACKS, lacking)]), touched
 
     def _first(self, events: pl.DataFrame, touched: dict[int, Slot]) -> tuple[pl.DataFrame, dict[int, Slot]]:
         """Events with the identity known as of their record; those that may still improve are kept."""
-        self.opened.add(events.filter((pl.col(SLOT) != 0) | _awaits_more()))
+        self.opened.add(events.filter((pl.col(SLOT) != 0) | _awaits_more()) if events.height > FEW else _some(events, _opens(events)))
         columns = events.columns[:-2]
         known = self._known_at_once(events, [slot for slot in touched.values() if slot.wants & slot.has])
         if known.height:
             events = events.join(known, on=[SLOT, "otel_ir.journal.ordinal"], how="left", maintain_order="left").with_columns(**identity())
         elif events["otel_ir.agent.id"].null_count():
-            events = events.with_columns(**nobody())
-        return events.select(columns), touched
+            events = with_nobody(events) if events.height <= FEW else events.with_columns(**nobody())
+        return events[columns], touched
 
     def _known_at_once(self, events: pl.DataFrame, informed: list[Slot]) -> pl.DataFrame:
         """What slots knew as of the records of those events that came later than the knowledge."""
-        since = {SLOT: [slot.key for slot in informed], "since": [slot.since for slot in informed]}
-        early = pl.DataFrame(since, schema={SLOT: pl.UInt64, "since": pl.Int64})
-        asked = (
-            events.select(SLOT, "otel_ir.journal.ordinal").join(early, on=SLOT).filter(pl.col("since") <= pl.col("otel_ir.journal.ordinal"))
-        )
-        pairs = asked.select(SLOT, "otel_ir.journal.ordinal").unique().rows()
-        return as_of(self.traces.slots, pairs).rename({"at": "otel_ir.journal.ordinal"})
+        if not informed:
+            return _KNOWN_NOTHING
+        since = {slot.key: slot.since for slot in informed}
+        slots, ordinals = events[SLOT].to_numpy(), events["otel_ir.journal.ordinal"].to_numpy()
+        rows = np.flatnonzero(np.isin(slots, np.array([*since], dtype=np.uint64)))
+        asked = dict.fromkeys(zip(slots[rows].tolist(), ordinals[rows].tolist(), strict=True))
+        known = as_of(self.traces.slots, [(key, at) for key, at in asked if since[key] <= at])
+        return known.rename({"at": "otel_ir.journal.ordinal"})
 
     def _keys_of(self, events: pl.DataFrame, span: str) -> Keys:
         """Keys of spans that events name, 0 for none."""
-        keys = mixed(self.seed, _scope(self.seed, events), events[span])
+        tenant, sender, trace, spans = hashed(self.seed, *_scope(events), events[span])
+        keys = mixed(self.seed, mixed(self.seed, tenant, sender, trace), spans)
         return _where(events["trace_id"], _where(events[span], keys))
 
     def state(self) -> dict[str, Any]:
@@ -243,29 +276,33 @@ class Weaver:
         self.opened.restore(state["opened"], rest)
         self.stated = state["stated"]
 
-    def end_epoch(self, epoch: int, received: int) -> None:
-        """Called at fixed journal ordinals only; ``received`` is the newest record's receive time, ns."""
+    def end_epoch(self, epoch: int, received: int) -> int | None:
+        """Called at fixed journal ordinals only; ``received`` is the newest record's receive time, ns.
+
+        -> first ordinal still remembered, None where nothing was forgotten now; an earlier span that is sent again is a new one.
+        """
         first = self.traces.end_epoch(epoch, received)
         self.opened.end_epoch((epoch + 1) * self.traces.limits.epoch - 1, first)
         self.joins.end_epoch(first or 0)  # its own bound holds at every epoch
         if first is not None:
             self.failed = {key: ordinal for key, ordinal in self.failed.items() if ordinal >= first}
             self.stated = self.stated.filter(pl.col("ordinal") >= first)
+        return first
 
 
 def _key(trace: str, span: str | pl.Expr) -> pl.Expr:
     return pl.concat_str(pl.col("tenant").fill_null(""), pl.col("sender").fill_null(""), trace, span, separator="\x1f")
 
 
-def _scope(seed: int, frame: pl.DataFrame) -> Keys:
-    """A number for tenant, sender and trace of each row."""
+def _scope(frame: pl.DataFrame) -> tuple[pl.Series, pl.Series, pl.Series]:
+    """Tenant, sender and trace of each row."""
     prefix = "otel_ir." if "otel_ir.tenant" in frame.columns else ""
-    return mixed(seed, frame[f"{prefix}tenant"], frame[f"{prefix}sender"], frame["trace_id"])
+    return frame[f"{prefix}tenant"], frame[f"{prefix}sender"], frame["trace_id"]
 
 
 def _where(stated: pl.Series, keys: Keys) -> Keys:
     """The keys, 0 where nothing is stated."""
-    return np.where(stated.is_null().to_numpy(), np.uint64(0), keys) if stated.null_count() else keys
+    return np.where(is_null(stated), np.uint64(0), keys) if stated.null_count() else keys
 
 
 def _awaits_more() -> pl.Expr:
@@ -273,25 +310,18 @@ def _awaits_more() -> pl.Expr:
     return tool | ((pl.col("event.type") == "guardrail") & pl.col("otel_ir.guardrail.triggered").is_null())
 
 
-def _trace_of_event() -> pl.Expr:
-    scope = [pl.col("otel_ir.tenant").fill_null(""), pl.col("otel_ir.sender").fill_null(""), pl.col("trace_id")]
-    return pl.concat_str([*scope, pl.lit("")], separator="\x1f")
+def _opens(events: pl.DataFrame) -> Numbers:
+    """The rows of a few events that may still learn something."""
+    columns = (events[name] for name in (SLOT, "event.type", "gen_ai.tool.call.id", "otel_ir.guardrail.triggered"))
+    rows = zip(*(column.to_list() for column in columns), strict=True)
+    open_ = [
+        slot or (kind == "tool_call" and call is None) or (kind == "guardrail" and verdict is None) for slot, kind, call, verdict in rows
+    ]
+    return np.flatnonzero(np.array(open_, dtype=np.bool_))
 
 
-def _join_columns() -> dict[str, pl.Expr]:
-    """What joins.py looks at, of tool and guardrail events."""
-    return {
-        "trace": _trace_of_event(),
-        "ordinal": pl.col("otel_ir.journal.ordinal"),
-        "id": pl.col("otel_ir.event.id"),
-        "type": pl.col("event.type"),
-        "tool": pl.col("gen_ai.tool.name"),
-        "call_id": pl.col("gen_ai.tool.call.id"),
-        "arguments": pl.col("gen_ai.tool.call.arguments"),
-        "parent": pl.col("otel_ir.parent_span_id"),
-        "parent_key": pl.when(pl.col("otel_ir.parent_span_id").is_not_null()).then(_key_of_event()),
-        "triggered": pl.col("otel_ir.guardrail.triggered"),
-    }
+def _some(events: pl.DataFrame, rows: Numbers) -> pl.DataFrame:
+    return events if len(rows) == events.height else events[pl.Series(rows.astype(np.uint32))]
 
 
 def _event_row(row: dict[str, Any], node: Node | None) -> dict[str, Any]:
@@ -329,19 +359,9 @@ def _event_row(row: dict[str, Any], node: Node | None) -> dict[str, Any]:
     }
 
 
-def _key_of_event() -> pl.Expr:
-    columns = [
-        pl.col("otel_ir.tenant").fill_null(""),
-        pl.col("otel_ir.sender").fill_null(""),
-        pl.col("trace_id"),
-        pl.col("otel_ir.parent_span_id"),
-    ]
-    return pl.concat_str(columns, separator="\x1f")
-
-
 def _offers(nodes: pl.DataFrame, parents: Keys, identities: Keys) -> Iterator[tuple[int, int, int]]:
     """What spans lend their siblings: spans an agent made (model calls, tool calls) speak for it; an agent's span names itself."""
-    lends = nodes["event_type"].is_in(_LENDERS).fill_null(False).to_numpy() & (parents != 0) & (identities != 0)
+    lends = is_among(nodes["event_type"], _LENDERS) & (parents != 0) & (identities != 0)
     rows = np.flatnonzero(lends)
     rows = rows[firsts(mixed(0, parents[rows], identities[rows]))]
     return zip(parents[rows].tolist(), identities[rows].tolist(), nodes["ordinal"].to_numpy()[rows].tolist(), strict=True)

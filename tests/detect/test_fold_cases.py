@@ -536,3 +536,10 @@ def test_records_without_spans_say_nothing() -> None:
     shown = play(quiet(17), [COUNT, ORDERED, within(3), learnt(1)])
     assert shown.alerts == []
     assert shown.counts == {}
+
+
+def test_a_span_that_comes_again_after_it_was_forgotten_is_another_row() -> None:
+    # Its trace is forgotten after 20 ns, the window holds rows for 1,000; the agent of the second becomes known, and it alone moves.
+    script = [[tool("1", 1, **OWN)], *quiet(6), At(100, []), *quiet(7), [tool("1", 101)], [tool("2", 102, **OWN, parent="e")]]
+    shown = play([*script, [agent("f", 103, "x")]], count(2, timespan=1000, suppress=10), trace_ttl=20)
+    assert shown.alerts == [(18, "x", "2", "1 1 2")]

@@ -6,15 +6,17 @@ A *place* is ``trace/span`` of the event that completed an alert, after ``~sende
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import polars as pl
-from reference.fold import FIELDS, Limits, Record, ReferenceWeave, ReferenceWindows, Window
+from reference.fold import FIELDS, Limits, Record, ReferenceWatch, ReferenceWeave, ReferenceWindows, Window
 from reference.streams import frames
 
 from otel_ir.detect import Detector
+from otel_ir.detect.contained import CONTAINMENT_VIOLATED, Containment, WatchLimits
 from otel_ir.detect.windows import WindowLimits
 from otel_ir.model import Alert, AlertUpdate, scoped
 from otel_ir.normalize.identity import TraceLimits
@@ -30,7 +32,8 @@ Switches = Mapping[int, Iterable[Case]]
 
 @dataclass
 class Told:
-    """What a fold said. ``alerts``: (ordinal, rule, agent, place, conversation, contributing (trace, span)), sorted.
+    """What a fold said. ``alerts``: (ordinal, rule, agent, place, conversation, contributing (trace, span)), sorted. The rule of a broken
+    containment is its action.
 
     ``counts``: (rule, place) -> how often the condition was met in the end.
     ``moved``: (ordinal, rule, place, agent, source, conversation, user) each time an alert got a better address, sorted.
@@ -89,12 +92,14 @@ def case(name: str, rules: tuple[str, ...], **more: Any) -> Case:
 
 
 def reference(records: Iterable[Record], cases: Iterable[Case], limits: Limits, switches: Switches | None = None) -> Told:
-    weave, told = ReferenceWeave(limits), Told()
+    weave, watch, told = ReferenceWeave(limits), ReferenceWatch(limits), Told()
     windows = {window.name: ReferenceWindows(window, limits) for _, window in cases}
     addresses: dict[tuple[str, str], list[Any]] = {}
     for record in map(_scoped, records):
         if switches and record.ordinal in switches:
             windows = {one.name: windows.get(one.name) or ReferenceWindows(one, limits) for _, one in switches[record.ordinal]}
+        if record.control:
+            watch.control(record.control, record.ordinal)
         events, patches = weave.fold(record)
         for patch in patches:
             now = [patch[name] for name in ("agent", "source", "conversation", "user")]
@@ -107,8 +112,14 @@ def reference(records: Iterable[Record], cases: Iterable[Case], limits: Limits, 
                 told.alerts.append((record.ordinal, name, group, _place(event), event["conversation"], tuple(map(_bare, inside))))
                 addresses[name, _place(event)] = [event[one] for one in ("agent", "source", "conversation", "user")]
             told.counts |= {(name, alert.split("/", 1)[1]): count for alert, count in window.counts.items()}
+        for action, event in watch.fold(record, events, patches):
+            inside = (_bare((event["trace"], event["span"])),)
+            told.alerts.append((record.ordinal, action, event["agent"], _place(event), event["conversation"], inside))
+            addresses[action, _place(event)] = [event[one] for one in ("agent", "source", "conversation", "user")]
+        told.counts |= {(action, place): watch.counts[action] for action, place in watch.alerts.items()}
         if record.ordinal % limits.epoch == limits.epoch - 1:
             weave.end_epoch(record.ordinal // limits.epoch, record.received)
+            watch.end_epoch(record.received)
             for window in windows.values():
                 window.end_epoch(record.received)
     told.alerts.sort()
@@ -116,13 +127,27 @@ def reference(records: Iterable[Record], cases: Iterable[Case], limits: Limits, 
     return told
 
 
-def engine(cut: Iterable[list[Record]], cases: Iterable[Case], limits: Limits, switches: Switches | None = None) -> Told:
-    """``cut``: frames of records (``framing``)."""
-    fold = Engine(cases, limits)
-    for frame in cut:
+def engine(
+    cut: Sequence[list[Record]], cases: Sequence[Case], limits: Limits, switches: Switches | None = None, kills: Iterable[int] = ()
+) -> Told:
+    """``cut``: frames of records (``framing``). After those numbered in ``kills`` the process dies, and starts from its last checkpoint."""
+    fold, at, left = Engine(cases, limits), 0, {*kills}
+    kept: tuple[int, dict[str, Any]] | None = None
+    while at < len(cut):
+        frame = cut[at]
         if switches and frame[0].ordinal in switches:
             fold.detector.activate(rule_set(switches[frame[0].ordinal]))
         fold.take(frame)
+        at += 1
+        if frame[-1].ordinal % limits.epoch == limits.epoch - 1:
+            kept = (at, fold.state())
+        if at in left:
+            left.discard(at)
+            again = Engine(cases, limits)
+            again.alerts, again.updates, at = fold.alerts, fold.updates, kept[0] if kept else 0
+            if kept:
+                again.restore(kept[1])
+            fold = again
     return fold.told()
 
 
@@ -137,33 +162,48 @@ class Engine:
     def __init__(self, cases: Iterable[Case], limits: Limits) -> None:
         self.limits = limits
         self.weaver = Weaver(TraceLimits(epoch=limits.epoch, ttl=limits.trace_ttl, max_nodes=limits.max_nodes, max_hops=limits.max_hops))
-        self.detector = Detector(rule_set(cases), WindowLimits(lateness=limits.lateness, max_rows_per_group=limits.max_rows))
+        watch = WatchLimits(allowance=limits.allowance, keep=limits.keep, max_waiting=limits.max_waiting)
+        windows = WindowLimits(lateness=limits.lateness, max_rows_per_group=limits.max_rows)
+        self.detector = Detector(rule_set(cases), windows, watch)
         self.alerts: list[Alert] = []
         self.updates: list[AlertUpdate] = []
 
     def take(self, frame: list[Record]) -> None:
+        if frame[0].control:
+            self.detector.contained.control(msgspec.convert(frame[0].control | {"type": "containment"}, Containment), frame[0].ordinal)
         woven = self.weaver.fold(*frames(frame), CALL_SCHEMA.to_frame())
         alerts, updates = self.detector.fold(woven.events, woven.patches, {record.ordinal: record.received for record in frame})
         self.alerts += alerts
         self.updates += updates
         if (ordinal := frame[-1].ordinal) % self.limits.epoch == self.limits.epoch - 1:
-            self.weaver.end_epoch(ordinal // self.limits.epoch, frame[-1].received)
-            self.detector.end_epoch(frame[-1].received)
+            remembered = self.weaver.end_epoch(ordinal // self.limits.epoch, frame[-1].received)
+            self.detector.end_epoch(frame[-1].received, remembered)
+
+    def state(self) -> dict[str, Any]:
+        return {"weaver": self.weaver.state(), "detector": self.detector.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.weaver.restore(state["weaver"])
+        self.detector.restore(state["detector"])
 
     def told(self) -> Told:
         told, about = Told(), {}
-        for one in self.alerts:
-            place = scoped(one.tenant, one.sender, f"{one.trace_id}/{one.span_id}")
-            about[one.alert_id] = (one.rule_id, place)
-            told.counts[one.rule_id, place] = 1
-            inside = tuple(map(tuple, one.contributing))
-            told.alerts.append((one.ordinal, one.rule_id, one.agent_id, place, one.conversation_id, inside))
-        for update in self.updates:
-            if update.count is not None:
-                told.counts[about[update.alert_id]] = update.count
-            if update.agent_id is not None:
-                now = (update.agent_id, update.agent_id_source, update.conversation_id, update.user_id)
-                told.moved.append((update.ordinal, *about[update.alert_id], *now))
+        alerts = {(one.alert_id, one.ordinal): one for one in self.alerts}  # a kill makes it say things twice
+        updates = {(one.alert_id, one.ordinal, one.count is None): one for one in self.updates}
+        for one in sorted([*alerts.values(), *updates.values()], key=lambda one: one.ordinal):
+            if isinstance(one, Alert):
+                place = scoped(one.tenant, one.sender, f"{one.trace_id}/{one.span_id}")
+                name = dict(one.group)["otel_ir.action.id"] if one.rule_id == CONTAINMENT_VIOLATED else one.rule_id
+                about[one.alert_id] = (name, place)
+                told.counts[name, place] = 1
+                inside = tuple(map(tuple, one.contributing))
+                told.alerts.append((one.ordinal, name, one.agent_id, place, one.conversation_id, inside))
+                continue
+            if one.count is not None:
+                told.counts[about[one.alert_id]] = one.count
+            if one.agent_id is not None:
+                now = (one.agent_id, one.agent_id_source, one.conversation_id, one.user_id)
+                told.moved.append((one.ordinal, *about[one.alert_id], *now))
         told.alerts.sort()
         told.moved.sort(key=repr)
         return told
@@ -175,7 +215,7 @@ def framing(
     """Cuts records into frames: each alone (no ``seed``), or at random, ``alone`` of them; none straddles an epoch or one of ``breaks``."""
     chance, cut = random.Random(seed), []
     for record in records:
-        fresh = not cut or seed is None or chance.random() < alone
+        fresh = not cut or seed is None or chance.random() < alone or record.control or cut[-1][-1].control
         if fresh or cut[-1][-1].ordinal % epoch == epoch - 1 or record.ordinal in breaks:
             cut.append([])
         cut[-1].append(record)

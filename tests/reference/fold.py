@@ -11,8 +11,14 @@ Windows. ``event_count`` is true at a row when more than ``threshold`` rows of i
 event time up to that row; ``temporal_ordered`` when the steps occur in that order in that window; with ``within_events`` the window
 is the last N rows of the group in journal order (and the time span holds as well). An alert fires where the condition turns true,
 and again when it has stayed true for ``suppress`` since the last alert. A row is judged when it comes, or when a row comes before it
-that its window reaches. A row that leaves (its agent became known) makes nobody else judged again; its mark goes with it, and it is
-not counted a second time where it comes to.
+that may make it true: its window reaches that row, and for ``event_count`` it is at most ``threshold`` rows after it. A row that leaves
+(its agent became known) makes nobody else judged again; its mark goes with it, and it is not counted a second time where it comes to.
+
+An alert is told once, as long as its mark is remembered: a span that comes again after everything about it was forgotten is a new one.
+
+Containment. An action is in force from its control record on. A call that came after the record which first named the selector it
+matches, that began later than ``since`` and an allowance, and that its verb makes impossible, is a violation. It is judged as all that
+its own record says of it, and again at every record that tells more of it, while it is kept. Each action alerts at its first violation.
 """
 
 from __future__ import annotations
@@ -31,7 +37,11 @@ class Record:
     """span, trace, parent (or None), position, agent, conversation, user (own or None), service, lends (bool); ids unique per tenant and
     sender; the same span again counts for nothing"""
     events: list[dict[str, Any]] = field(default_factory=list)
-    """trace, span, parent, position, time, service, agent, conversation, user (own or None), and whatever rules look at"""
+    """trace, span, parent, position, time, start and executed (or absent), service, agent, conversation, user (own or None), and whatever
+    rules look at"""
+
+    control: dict[str, Any] | None = None
+    """what a control record says of an action; nothing else is in that record"""
 
 
 @dataclass
@@ -42,6 +52,9 @@ class Limits:
     max_nodes: int = 1_000_000
     max_rows: int = 4096
     max_hops: int = 64
+    allowance: int = 2
+    keep: int = 3600
+    max_waiting: int = 200_000
 
 
 class ReferenceWeave:
@@ -106,7 +119,7 @@ class ReferenceWeave:
                 value, source = slot["lent"][name], "sibling"
             if name == "agent":
                 event["source"] = source if value is not None else "none"
-                value = value if value is not None else f"{event['service']}/~{event['trace']}/{event['parent'] or ''}"
+                value = value if value is not None else f"{event['service']}/~{_bare(event['trace'])}/{event['parent'] or ''}"
             event[name] = value
 
     def end_epoch(self, epoch: int, received: int) -> None:
@@ -183,7 +196,8 @@ class ReferenceWindows:
         touched: dict[str, list[Row]] = {}
         for patch in patches:
             for group, rows in list(self.groups.items()):
-                for row in [row for row in rows if (row.event["trace"], row.event["span"]) == (patch["trace"], patch["span"])]:
+                # Of a span that came again after it was forgotten, the patch means the newer event.
+                for row in [row for row in rows if _place(row.event) == _place(patch) and row.event["ordinal"] == patch["ordinal"]]:
                     if group != patch["agent"]:
                         rows.remove(row)
                         self._bucket(group, row, -1)
@@ -210,11 +224,12 @@ class ReferenceWindows:
             alerts += self._judge(group, rows, touched[group])
         return alerts
 
-    def _reaches(self, rows: list[Row], i: int, new: Row) -> bool:
+    def _reaches(self, group: str, rows: list[Row], i: int, new: Row) -> bool:
         j = rows.index(new)
         if self.window.within_events:
             return j <= i < j + self.window.within_events
-        return j <= i and rows[i].event["time"] < new.event["time"] + self.window.timespan
+        few = self.window.ordered or i <= j + self._threshold(group)
+        return j <= i and few and rows[i].event["time"] < new.event["time"] + self.window.timespan
 
     def _window(self, rows: list[Row], i: int) -> list[Row]:
         first = max(0, i - self.window.within_events + 1) if self.window.within_events else 0
@@ -235,7 +250,7 @@ class ReferenceWindows:
     def _judge(self, group: str, rows: list[Row], new: list[Row]) -> list[Any]:
         alerts = []
         marks = self.fired.setdefault(group, [])
-        judged = [i for i in range(len(rows)) if any(self._reaches(rows, i, one) for one in new)]
+        judged = [i for i in range(len(rows)) if any(self._reaches(group, rows, i, one) for one in new)]
         was = {i: rows[i].hit for i in judged}
         for i in judged:
             rows[i].hit = self._true(group, rows, i)
@@ -292,7 +307,88 @@ class ReferenceWindows:
         for group, rows in list(self.groups.items()):
             kept = [row for row in rows if row.event["time"] > horizon]
             self.groups[group] = kept[-(self.window.within_events or self.limits.max_rows) :]
-            reach = received - self.limits.lateness - max(span, self.window.suppress)
-            self.fired[group] = [mark for mark in self.fired.get(group, []) if mark.time > reach]
             if not self.groups[group]:
                 del self.groups[group]
+        reach = received - self.limits.lateness - max(span, self.window.suppress)
+        self.fired = {group: [mark for mark in marks if mark.time > reach] for group, marks in self.fired.items()}
+        marked = {mark.alert for marks in self.fired.values() for mark in marks}
+        self.counts = {alert: count for alert, count in self.counts.items() if alert in marked}
+
+
+FIELD_OF = {"otel_ir.agent.id": "agent", "gen_ai.conversation.id": "conversation", "trace_id": "trace"}
+STOPPED = ("rejected", "pending_approval")
+
+
+class ReferenceWatch:
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.actions: dict[str, dict[str, Any]] = {}
+        self.waiting: list[dict[str, Any]] = []
+        self.counted: dict[str, set[tuple[str, str]]] = {}
+        self.alerts: dict[str, str] = {}
+        self.counts: dict[str, int] = {}
+
+    def control(self, said: dict[str, Any], ordinal: int) -> None:
+        before = self.actions.pop(said["action_id"], None)
+        if said["state"] in ("verified", "unverified", "violated", "escalated"):
+            known = before["heard"] if before else []
+            heard = [next((one for one in known if one[0] == selector), (selector, ordinal)) for selector in said["selectors"]]
+            self.actions[said["action_id"]] = said | {"heard": heard}
+
+    def fold(self, record: Record, events: list[dict[str, Any]], patches: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+        """-> (action, first violation) of the actions that alert."""
+        judged = []
+        for patch in patches:
+            known = {name: patch.get(name) for name in (*FIELDS, "source", "executed")}
+            judged += [one | known for one in self.waiting if _place(one) == _place(patch)]
+        new = [one | {"received": record.received} for one in events if one["type"] in ("tool_call", "model_output") and self._owned(one)]
+        self.waiting += new
+        found = []
+        for event in sorted(judged + new, key=lambda one: (one["ordinal"], one["position"])):
+            for action, said in self.actions.items():
+                counted = self.counted.setdefault(action, set())
+                if self._violates(said, event) and _place(event) not in counted:
+                    counted.add(_place(event))
+                    if action not in self.alerts:
+                        self.alerts[action] = f"{event['trace']}/{event['span']}"
+                        found.append((action, event))
+                    self.counts[action] = self.counts.get(action, 0) + 1
+        return found
+
+    def _owned(self, event: dict[str, Any]) -> bool:
+        return any((said["tenant"], said["service"]) == ("", event["service"]) for said in self.actions.values())
+
+    def _violates(self, said: dict[str, Any], event: dict[str, Any]) -> bool:
+        mine = event | {"trace": _bare(event["trace"])}
+        meant = any(
+            event["ordinal"] > since and all(mine[FIELD_OF[name]] == value for name, value in selector.items())
+            for selector, since in said["heard"]
+        )
+        start = min(event.get("start") or event["time"], event["time"])
+        late = start > said["since"] + self.limits.allowance
+        return meant and late and (said["tenant"], said["service"]) == ("", event["service"]) and self._impossible(said, event)
+
+    def _impossible(self, said: dict[str, Any], event: dict[str, Any]) -> bool:
+        if event["type"] == "model_output":
+            return bool(said["verb"] == "pause_agent")
+        if event.get("executed") in STOPPED:
+            return False
+        revoked = said["tools"] is None or event["tool"] in said["tools"]
+        allowed = any(event["tool"].startswith(pattern.rstrip("*")) for pattern in said["read_only"])
+        return {"pause_agent": True, "revoke_tools": revoked, "read_only_tools": revoked and not allowed}.get(said["verb"], False)
+
+    def end_epoch(self, received: int) -> None:
+        """Forgets calls that came too long ago, or of services in which nothing is in force any more, and the oldest of too many."""
+        kept = [one for one in self.waiting if one["received"] > received - self.limits.keep and self._owned(one)]
+        self.waiting = kept[-self.limits.max_waiting :]
+        places = {_place(one) for one in self.waiting}
+        self.counted = {action: counted & places for action, counted in self.counted.items()}
+
+
+def _place(event: dict[str, Any]) -> tuple[str, str]:
+    return event["trace"], event["span"]
+
+
+def _bare(trace: str) -> str:
+    """A trace as its spans call it: without the sender (``both.py``)."""
+    return trace.rpartition("~")[2]

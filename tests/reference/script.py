@@ -11,6 +11,7 @@ from typing import Any
 
 from reference.both import Case, Told, engine, framing, reference
 from reference.fold import Limits, Record
+from reference.streams import contain
 
 SECOND = 1_000_000_000
 START = 1_790_000_000 * SECOND
@@ -30,13 +31,17 @@ def span(
     conversation: str | None = None,
     user: str | None = None,
     sender: str = "",
+    start: int | None = None,
+    executed: str | None = None,
 ) -> dict[str, Any]:
-    """A span that ended ``at``; without ``kind`` it is structure, no event."""
+    """A span that ended ``at``; without ``kind`` it is structure, no event. ``start``: when it began, 0 for not known, None for ``at``."""
     return {
         "trace": f"{int(trace, 16):032x}",
         "span": f"{int(name, 16):016x}",
         "parent": None if parent is None else f"{int(parent, 16):016x}",
         "time": START + at,
+        "start": START + start if start else start,
+        "executed": executed or ("yes" if kind == "tool_call" else None),
         "service": "svc",
         "type": kind,
         "tool": tool,
@@ -69,13 +74,29 @@ class At:
     spans: list[dict[str, Any]] = field(default_factory=list)
 
 
-Script = Sequence["list[dict[str, Any]] | At"]
+Script = Sequence["list[dict[str, Any]] | dict[str, Any] | At"]
+"""Records: spans, or what a control record says."""
+
+
+def held(action: str, verb: str, since: int, *selectors: dict[str, str], **more: Any) -> dict[str, Any]:
+    """A control record: the action is in force since then. A selector of one trace: ``TRACE``; an agent: ``who("name")``."""
+    return contain(action, verb, START + since, *selectors, **more)
+
+
+TRACE = {"trace_id": f"{1:032x}"}
+
+
+def who(agent: str) -> dict[str, str]:
+    return {"otel_ir.agent.id": f"svc/{agent}"}
 
 
 def records(script: Script) -> list[Record]:
     made: list[Record] = []
     received = START
     for ordinal, one in enumerate(script, start=1):
+        if isinstance(one, dict):
+            made.append(Record(ordinal, received, control=one))
+            continue
         spans = one.spans if isinstance(one, At) else one
         received = START + one.received if isinstance(one, At) else max([received, *(span["time"] for span in spans)])
         rows = [span | {"position": position} for position, span in enumerate(spans)]
@@ -92,7 +113,7 @@ def quiet(number: int) -> list[list[dict[str, Any]]]:
 class Shown:
     """What a test says by hand. ``alerts``: (record, agent, span, contributing spans); ``counts``: span -> count.
 
-    ``moved``: (record, span, agent, source). A span follows the name of its rule where there are several.
+    ``moved``: (record, span, agent, source). A span follows the name of its rule (or action) unless there is just one.
     """
 
     alerts: list[tuple[int, str, str, str]]
@@ -109,7 +130,7 @@ def play(script: Script, one: Case | list[Case], *, switches: Mapping[int, Itera
     for seed in (None, 0):
         cut = framing(made, EPOCH, switches or (), seed=seed, alone=0)
         assert engine(cut, cases, bounds, switches) == want
-    return _shown(want, several=len(cases) > 1 or bool(switches))
+    return _shown(want, several=len(cases) != 1 or bool(switches))
 
 
 def _shown(told: Told, *, several: bool) -> Shown:

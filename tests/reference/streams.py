@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -79,9 +79,43 @@ def _put(chance: random.Random, record: Record, span: dict[str, Any], shape: Sha
     row = span | {"position": position, "time": max(1, record.received - chance.randint(0, shape.skew))}
     if row["agent"] is not None:
         row["agent"] = f"svc/{row['agent']}"
+    apart = random.Random(f"{record.ordinal}/{row['span']}/{position}")  # so that what is told of containment changes no other draw
+    row["start"] = apart.choice([None, 0, *(row["time"] - ago for ago in (-1, 0, 0, 1, 2, 4))])
+    row["executed"] = apart.choice(["yes", "yes", "unknown", "rejected", "pending_approval"]) if span["type"] == "tool_call" else None
     record.nodes.append(row | {"lends": span["type"] in ("tool_call", "model_output")})
     if span["type"] is not None:
         record.events.append(dict(row))
+
+
+def contain(action: str, verb: str, since: int, *selectors: dict[str, str], state: str = "verified", **more: Any) -> dict[str, Any]:
+    """What a control record says of an action."""
+    said = {"action_id": action, "state": state, "verb": verb, "since": since, "tenant": "", "service": "svc"}
+    return said | {"selectors": [*selectors], "tools": None, "read_only": []} | more
+
+
+def controlled(seed: int, records: list[Record], number: int, agents: int) -> list[Record]:
+    """The same stream with control records about up to three actions put in at random places; all are numbered anew."""
+    chance = random.Random(seed)
+    traces = sorted({node["trace"] for record in records for node in record.nodes})
+    mixed = list(records)
+    for _ in range(number):
+        at = chance.randrange(len(mixed))
+        received = mixed[at].received
+        who = [
+            {"otel_ir.agent.id": f"svc/a{chance.randint(1, agents)}"},
+            {"gen_ai.conversation.id": f"c{chance.randint(1, agents)}"},
+            {"trace_id": chance.choice(traces)},
+        ]
+        who.append(who[0] | who[1])
+        verb = chance.choice(["pause_agent", "revoke_tools", "revoke_tools", "read_only_tools", "isolate_network"])
+        state = chance.choice([*["verified"] * 4, "unverified", "violated", "released", "expired"])
+        said = contain(
+            f"act-{chance.randint(1, 3)}", verb, max(1, received - chance.randint(-2, 12)), *chance.sample(who, chance.randint(1, 3)),
+            state=state, service=chance.choice(["svc"] * 5 + ["other"]),
+            tools=chance.choice([None, None, chance.sample(TOOLS, 2)]), read_only=chance.choice([[], ["a"], ["b*", "c"]]),
+        )  # fmt: skip
+        mixed.insert(at, Record(0, received, control=said))
+    return [replace(record, ordinal=ordinal) for ordinal, record in enumerate(mixed, start=1)]
 
 
 def frames(records: list[Record], scale: int = 1) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -89,6 +123,7 @@ def frames(records: list[Record], scale: int = 1) -> tuple[pl.DataFrame, pl.Data
     events = [
         {
             "event_time": one["time"] * scale,
+            "start_time": one.get("start") and one["start"] * scale,
             "event.type": one["type"],
             "trace_id": one["trace"],
             "span_id": one["span"],
@@ -102,6 +137,7 @@ def frames(records: list[Record], scale: int = 1) -> tuple[pl.DataFrame, pl.Data
             "gen_ai.conversation.id": one["conversation"],
             "user.id": one["user"],
             "gen_ai.tool.name": one["tool"],
+            "otel_ir.executed": one.get("executed"),
             "error": one["error"],
             "otel_ir.event.id": scoped("", one.get("sender"), f"{one['trace']}/{one['span']}"),
             "otel_ir.journal.ordinal": record.ordinal,

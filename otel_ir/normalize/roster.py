@@ -1,0 +1,130 @@
+"""Who is out there: what events say of each agent, so that agents that look alike can be found.
+
+Outside the fold: no alert depends on it, and what is lost by a restart comes again with the next call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import polars as pl
+
+from otel_ir.normalize.opened import solid
+
+_NAMES = pl.List(pl.String())
+ROSTER_SCHEMA = pl.Schema(
+    [
+        ("tenant", pl.String()),
+        ("agent_id", pl.String()),
+        ("service", pl.String()),
+        ("name", pl.String()),
+        ("fingerprint", pl.String()),  # of the newest system prompt, null while none was seen
+        ("tools", _NAMES),  # sorted names of the tools it called
+        ("models", _NAMES),
+        ("first_seen", pl.Int64()),  # event time, ns
+        ("last_seen", pl.Int64()),
+    ]
+)
+MAX_NAMES = 256
+"""Tools and models of an agent, the first by name."""
+MAX_PROMPT = 1 << 14
+"""Characters of a system prompt that are looked at."""
+MAX_PROMPTS = 1024
+"""Different prompts of one call that are looked at, the first to come."""
+MAX_WAITING = 100_000
+
+_EVENT, _AGENT, _SOURCE = "otel_ir.event.id", "otel_ir.agent.id", "otel_ir.agent.id_source"
+_PROMPT = "gen_ai.system_instructions"
+_PATCHED = (_AGENT, _SOURCE, "gen_ai.agent.name")
+_SAYS = (_EVENT, "tenant", "service.name", *_PATCHED, "tool", "model", "fingerprint")
+_SAYS_SCHEMA = pl.Schema([*((name, pl.String()) for name in _SAYS), ("time", pl.Int64())])
+# What a template fills in, to "#": ids, whatever has a digit, and the words of a date; then what only stands between such.
+_FILLED = (
+    r"(?i)\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b",
+    r"[\w-]*\d[\w-]*",
+    r"\b(?:january|february|march|april|may|june|july|august|september|october|november|december)\b",
+    r"\b(?:jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|mon|tues?|wed|thu(?:rs)?|fri|sat|sun)\b",
+    r"\b(?:monday|tuesday|wednesday|thursday|friday|saturday|sunday|am|pm|utc|gmt)\b",
+    r"#(?:[\s#.,:/+-]*#)+",
+)
+
+
+def normalized(prompt: pl.Expr) -> pl.Expr:
+    """A prompt without what differs from one filling-in of a template to the next: white space, case, numbers, ids and dates."""
+    text = prompt.str.slice(0, MAX_PROMPT).str.replace_all(r"\\[nrt]", " ").str.to_lowercase()
+    for pattern in _FILLED:
+        text = text.str.replace_all(pattern, "#")
+    return text.str.replace_all(r"\s+", " ").str.strip_chars(" ")
+
+
+def fingerprints(prompts: pl.Series) -> pl.Series:
+    """SHA-256 (hex) of each normalized prompt; null where there is none, and beyond ``MAX_PROMPTS`` different ones."""
+    if prompts.null_count() == len(prompts):
+        return prompts
+    distinct = prompts.drop_nulls().unique(maintain_order=True).head(MAX_PROMPTS)
+    texts = pl.DataFrame({"prompt": distinct}).select(normalized(pl.col("prompt")))["prompt"]
+    hashed = [hashlib.sha256(text.encode()).hexdigest() for text in texts.to_list()]
+    return prompts.replace_strict(distinct, pl.Series(hashed, dtype=pl.String), default=None, return_dtype=pl.String)
+
+
+def roster_of(events: pl.DataFrame) -> pl.DataFrame:
+    """Events (``EVENT_SCHEMA``) -> what they say of each agent that is known, by tenant and agent id in order (``ROSTER_SCHEMA``)."""
+    return _grouped(_says(events))
+
+
+class Roster:
+    """``roster_of`` for a stream in which agents become known later. Bounded: of too many unnamed events the oldest are forgotten."""
+
+    def __init__(self, max_waiting: int = MAX_WAITING) -> None:
+        self._most, self._waiting = max_waiting, _SAYS_SCHEMA.to_frame()
+
+    def take(self, events: pl.DataFrame, patches: pl.DataFrame) -> pl.DataFrame:
+        """Events and patches as the fold gives them for a frame -> what is new of agents (``ROSTER_SCHEMA``)."""
+        said = _says(events)
+        rows = [said]
+        if patches.height:
+            now = patches.unique(_EVENT, keep="last", maintain_order=True).select(_EVENT, *_PATCHED)
+            held = pl.concat([self._waiting, said.filter(_unknown())])
+            rows.insert(0, held.drop(_PATCHED).join(now, on=_EVENT, how="inner", maintain_order="left").select(_SAYS_SCHEMA.names()))
+            self._waiting = self._waiting.join(rows[0].filter(~_unknown()), on=_EVENT, how="anti", maintain_order="left")
+            said = said.join(rows[0].filter(~_unknown()), on=_EVENT, how="anti", maintain_order="left")
+        self._waiting = pl.concat([self._waiting, solid(said.filter(_unknown()))]).tail(self._most)
+        return _grouped(pl.concat(rows))
+
+
+def _unknown() -> pl.Expr:
+    return pl.col(_SOURCE).is_null() | (pl.col(_SOURCE) == "none") | pl.col(_AGENT).is_null()
+
+
+def _says(events: pl.DataFrame) -> pl.DataFrame:
+    """What each event says of its agent (``_SAYS_SCHEMA``)."""
+    tool = pl.when(pl.col("event.type") == "tool_call").then("gen_ai.tool.name")
+    once = pl.col("otel_ir.duplicate_of").is_null()
+    fingerprint = fingerprints(events[_PROMPT]).alias("fingerprint")
+    said = events.lazy().with_columns(fingerprint).filter(once)
+    return said.select(
+        _EVENT,
+        pl.col("otel_ir.tenant").fill_null("").alias("tenant"),
+        pl.col("service.name").fill_null(""),
+        *_PATCHED,
+        tool.alias("tool"),
+        pl.coalesce("gen_ai.request.model", "gen_ai.response.model").alias("model"),
+        "fingerprint",
+        pl.col("event_time").alias("time"),
+    ).collect()
+
+
+def _grouped(said: pl.DataFrame) -> pl.DataFrame:
+    found = said.lazy().filter(~_unknown()).group_by("tenant", pl.col(_AGENT).alias("agent_id"))
+    rows = found.agg(
+        pl.col("service.name").last().alias("service"),
+        pl.col("gen_ai.agent.name").drop_nulls().last().alias("name"),
+        pl.col("fingerprint").drop_nulls().last(),
+        *(pl.col(one).drop_nulls().unique().sort().head(MAX_NAMES).alias(f"{one}s") for one in ("tool", "model")),
+        pl.col("time").min().alias("first_seen"),
+        pl.col("time").max().alias("last_seen"),
+    )
+    return rows.sort("tenant", "agent_id").select(ROSTER_SCHEMA.names()).collect()
+
+
+__all__ = ["ROSTER_SCHEMA", "Roster", "fingerprints", "normalized", "roster_of"]
