@@ -5,7 +5,9 @@
     ├── RuleError            a rule file cannot be used; carries file, line, column and a hint
     ├── InputError           bytes or a file from outside cannot be read; permanent, never retried
     ├── Overloaded           try again later; the receivers map it to UNAVAILABLE / 429 / 503
-    └── StorageError         the journal, a checkpoint or a store cannot be trusted or written
+    ├── StorageError         the journal, a checkpoint or a store cannot be trusted or written
+    │   └── IllegalStep      a step that the life of an action does not have; nothing was changed
+    └── Refused              in an agent's process: the guard stopped a contained tool call; also a PermissionError
 
 Two kinds of failure matter to a caller: ``InputError`` is permanent, ``Overloaded`` is retryable. Everything else is for the operator.
 """
@@ -50,3 +52,15 @@ class Overloaded(OtelIrError):
 
 class StorageError(OtelIrError):
     """The journal, a checkpoint or a store is damaged, of another version, or cannot be written."""
+
+
+class IllegalStep(StorageError):
+    """A step that ``model_lifecycle.TRANSITIONS`` does not have: somebody else was faster, or the caller is wrong. Nothing was changed."""
+
+
+class Refused(OtelIrError, PermissionError):
+    """A contained tool call was stopped before it ran. ``str()`` says why, in words for the model or the person who asked for it."""
+
+    def __init__(self, message: str, *, action_id: str = "") -> None:
+        self.action_id = action_id
+        super().__init__(message)

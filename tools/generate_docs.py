@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+from otel_ir.model_lifecycle import ACTION_STATES, INCIDENT_STATES, TRANSITIONS
 from otel_ir.normalize.reference import dialects_markdown, event_schema, schema_markdown
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -17,7 +18,35 @@ def pages() -> dict[str, str]:
         "dialects.md": dialects_markdown(),
         "event-schema.json": json.dumps(event_schema(), ensure_ascii=False, indent=2) + "\n",
         "event-schema.md": schema_markdown(),
+        "lifecycle.md": lifecycle_markdown(),
     }
+
+
+def lifecycle_markdown() -> str:
+    """The life of an action and of an incident, drawn from ``model_lifecycle``."""
+    arrows = [f"    {state.value} --> {following.value}" for state, after in TRANSITIONS.items() for following in after]
+    ends = [f"    {state.value} --> [*]" for state, after in TRANSITIONS.items() if not after]
+    lines = [
+        "# The life of an action, and of an incident",
+        "",
+        "Generated from `otel_ir/model_lifecycle.py` by `python -m tools.generate_docs`. The ledger takes no other step than these.",
+        "",
+        "```mermaid",
+        "stateDiagram-v2",
+        "    [*] --> requested",
+        *arrows,
+        *ends,
+        "```",
+        "",
+        "| action | what is known |",
+        "|---|---|",
+        *(f"| `{state.value}` | {meaning} |" for state, meaning in ACTION_STATES.items()),
+        "",
+        "| incident | what it means |",
+        "|---|---|",
+        *(f"| `{state.value}` | {meaning} |" for state, meaning in INCIDENT_STATES.items()),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def outdated(folder: Path) -> list[str]:

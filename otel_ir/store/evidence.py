@@ -177,12 +177,14 @@ def read_events(
     end: int | None = None,
     agent: str | None = None,
     *,
+    where: pl.Expr | None = None,
     storage_options: Mapping[str, str] | None = None,
 ) -> pl.LazyFrame:
     """The kept events with the best identity known, in journal order: the event frame, then the columns rules brought.
 
-    ``start`` <= event time < ``end`` in Unix nanoseconds; ``agent``: an ``otel_ir.agent.id``. Each event once, also when it was
-    received twice. ``(otel_ir.journal.ordinal, otel_ir.journal.position)`` is where its span stands in the journal.
+    ``start`` <= event time < ``end`` in Unix nanoseconds; ``agent``: an ``otel_ir.agent.id``; ``where``: a condition on columns as
+    they were when the event first became known, which is checked while files are read. Each event once, also when it was received
+    twice. ``(otel_ir.journal.ordinal, otel_ir.journal.position)`` is where its span stands in the journal.
     Raises ``StorageError`` when there is no evidence at ``url``.
     """
     options = dict(storage_options or {})
@@ -192,6 +194,7 @@ def read_events(
     if start is not None or end is not None:
         # Files are skipped by their partition, rows within them by their time.
         wanted.append((pl.col(DATE) == ODD_DATE) | pl.col(DATE).is_between(_date(start, date.min), _date(end, date.max)))
+    wanted += [where] if where is not None else []
     events = _scan(tables[0]).filter(*wanted).drop(DATE)
     patches = _scan(tables[1]).filter(pl.col(_ORDINAL) >= _oldest_ordinal(tables[0], start))
     newest = patches.rename({_ORDINAL: _PATCHED}).sort(_PATCHED).unique(_KEYS, keep="last", maintain_order=True)

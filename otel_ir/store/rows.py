@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from otel_ir.model import Alert, AlertUpdate, SpanRef
-from otel_ir.model_lifecycle import ActionRequest, ActionState
+from otel_ir.model_lifecycle import ActionRequest, ActionState, IncidentState, LetGo, Order
 from otel_ir.timefmt import rfc3339
 
 MAX_NAME = 512
 """Characters of an id or a name. PostgreSQL refuses index entries above about 2,700 bytes (documentation, B-Tree limits)."""
 MAX_TEXT = 16_384
 """Characters of a description or of an action's detail."""
+MAX_FACT = 1_000_000
+"""Characters of one fact of an action. What an adapter learnt is what it needs for letting go: a part of it is of no use."""
 MAX_ENTRIES = 128
 """Tags, group keys and target entries kept of one row."""
 
 IDENTITY_FIELDS = ("agent_id", "agent_id_source", "agent_name", "conversation_id", "user_id")
 _LONG = frozenset({"title", "description"})
-_ALERT_FIELDS = tuple(field.name for field in fields(Alert))
+_ALERT_FIELDS = tuple(one.name for one in fields(Alert))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,7 @@ class AlertRow:
     incident_id: str | None
     exported_at: int | None
     created_at: int
+    planned_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +49,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionRow:
-    """An action as the ledger has it. ``dispatched_at``: first attempt; ``finished_at``: first outcome; both ``None`` until then."""
+    """An action as the ledger has it. Times are ``None`` until they happened; see ``schema.actions``."""
 
     action_id: str
     alert_id: str | None
@@ -60,10 +63,30 @@ class ActionRow:
     dispatched_at: int | None
     finished_at: int | None
     detail: str
+    incident_id: str | None = None
+    subject: str = ""
+    turn: int = 0
+    cause: str = "alert"
+    reason: str = ""
+    tools: tuple[str, ...] | None = None
+    read_only: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    expires_at: int | None = None
+    applied_at: int | None = None
+    verified_at: int | None = None
+    checked_at: int | None = None
+    let_go: LetGo | None = None
+    ended_at: int | None = None
+
+    @property
+    def request(self) -> ActionRequest:
+        """What was asked for, with the target and the facts as they are known now."""
+        values = {name.name: getattr(self, name.name) for name in fields(ActionRequest)}
+        return ActionRequest(**values | {"incident_id": self.incident_id or self.alert_id or ""})
 
     def to_row(self) -> dict[str, Any]:
         """The row of ``otel-ir actions`` (column names are a contract)."""
-        times = {name: getattr(self, name) for name in ("requested_at", "dispatched_at", "finished_at")}
+        times = {name: getattr(self, name) for name in _ACTION_TIMES}
         return {
             "action_id": self.action_id,
             "alert_id": self.alert_id,
@@ -75,7 +98,59 @@ class ActionRow:
             "attempts": self.attempts,
             **{name: rfc3339(at) if at is not None else None for name, at in times.items()},
             "detail": self.detail,
+            "incident_id": self.incident_id,
+            "cause": self.cause,
+            "reason": self.reason,
+            "let_go": None if self.let_go is None else self.let_go._asdict() | {"at": rfc3339(self.let_go.at)},
         }
+
+
+_ACTION_TIMES = ("requested_at", "dispatched_at", "finished_at", "applied_at", "verified_at", "checked_at", "ended_at", "expires_at")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentRow:
+    """An incident as the ledger has it; see ``schema.incidents``."""
+
+    incident_id: str
+    tenant: str
+    agent_id: str
+    agent_id_source: str
+    sender: str
+    service: str
+    trace_id: str
+    severity: str
+    title: str
+    state: IncidentState
+    drill: bool
+    opened_at: int
+    last_alert_at: int
+    contained_at: int | None
+    recovering_at: int | None
+    watch_until: int | None
+    closed_at: int | None
+
+    def to_row(self) -> dict[str, Any]:
+        """The row of ``otel-ir incidents`` (column names are a contract)."""
+        times = ("opened_at", "last_alert_at", "contained_at", "recovering_at", "watch_until", "closed_at")
+        known = {name: getattr(self, name) for name in times}
+        return {
+            "incident_id": self.incident_id,
+            "otel_ir.agent.id": self.agent_id,
+            "state": self.state.value,
+            "agent.threat.detection.severity": self.severity,
+            "title": self.title,
+            "service.name": self.service,
+            "otel_ir.tenant": self.tenant,
+            "drill": self.drill,
+            **{name: rfc3339(at) if at else None for name, at in known.items()},
+        }
+
+
+def to_order(row: Mapping[Any, Any]) -> Order:
+    """A row of ``schema.orders``."""
+    values = {name.name: row[name.name] for name in fields(Order)}
+    return Order(**values | {"verbs": tuple(row["verbs"])})
 
 
 def bounded(text: str, limit: int = MAX_NAME) -> str:
@@ -130,27 +205,50 @@ def to_alert_row(row: Mapping[Any, Any]) -> AlertRow:
         incident_id=row["incident_id"],
         exported_at=row["exported_at"],
         created_at=row["created_at"],
+        planned_at=row["planned_at"],
     )
 
 
 def action_values(action: ActionRequest) -> dict[str, Any]:
     """The row of a requested action."""
-    target = {bounded(key): bounded(value) for key, value in list(action.target.items())[:MAX_ENTRIES]}
     return {
         "action_id": action.action_id,
-        "alert_id": bounded(action.alert_id),
+        "alert_id": None if action.alert_id is None else bounded(action.alert_id),
         "verb": bounded(action.verb),
         "adapter": bounded(action.adapter),
-        "target": target,
+        "target": bounded_map(action.target),
         "mode": action.mode,
         "state": ActionState.REQUESTED.value,
         "attempts": 0,
         "requested_at": action.requested_at,
         "detail": "",
+        "incident_id": action.incident_id,
+        "subject": bounded(action.subject),
+        "turn": action.turn,
+        "cause": action.cause,
+        "reason": bounded(action.reason, MAX_TEXT),
+        "tools": None if action.tools is None else [bounded(tool) for tool in action.tools[:MAX_ENTRIES]],
+        "read_only": [bounded(tool) for tool in action.read_only[:MAX_ENTRIES]],
+        "facts": bounded_map(action.facts, MAX_FACT),
+        "expires_at": action.expires_at,
     }
+
+
+def bounded_map(values: Mapping[str, str], limit: int = MAX_NAME) -> dict[str, str]:
+    """At most ``MAX_ENTRIES`` bounded entries, each value of at most ``limit`` characters."""
+    return {bounded(key): bounded(value, limit) for key, value in list(values.items())[:MAX_ENTRIES]}
 
 
 def to_action_row(row: Mapping[Any, Any]) -> ActionRow:
     """The inverse of ``action_values``."""
-    values = {field.name: row[field.name] for field in fields(ActionRow)}
+    values = {name.name: row[name.name] for name in fields(ActionRow)}
+    values["tools"] = None if values["tools"] is None else tuple(values["tools"])
+    values["read_only"] = tuple(values["read_only"])
+    values["let_go"] = None if values["let_go"] is None else LetGo(**values["let_go"])
     return ActionRow(**values | {"state": ActionState(row["state"])})
+
+
+def to_incident_row(row: Mapping[Any, Any]) -> IncidentRow:
+    """A row of ``schema.incidents``."""
+    values = {name.name: row[name.name] for name in fields(IncidentRow)}
+    return IncidentRow(**values | {"state": IncidentState(row["state"])})

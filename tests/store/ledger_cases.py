@@ -62,6 +62,7 @@ def make_alert(number: int = 1, **changes: Any) -> Alert:
 
 def make_action(alert: Alert, verb: str = "pause_agent", **changes: Any) -> ActionRequest:
     values: dict[str, Any] = {
+        "incident_id": f"INC-{alert.alert_id}",
         "alert_id": alert.alert_id,
         "verb": verb,
         "adapter": "webhook",
@@ -130,7 +131,7 @@ class LedgerCases:
         rows = {row.alert.alert_id: row for row in ledger.alerts()}
         assert rows["alert-1"].alert == alert
         assert rows["least"].alert == least
-        assert (rows["least"].count, rows["least"].created_at, rows["least"].exported_at, rows["least"].incident_id) == (1, NOW, None, None)
+        assert (rows["least"].count, rows["least"].created_at, rows["least"].exported_at, rows["least"].planned_at) == (1, NOW, None, None)
 
     def test_only_new_alerts_are_given_back_in_order(self, ledger: Ledger) -> None:
         assert ledger.record_alerts([], at=NOW) == []
@@ -254,7 +255,7 @@ class LedgerCases:
         alert = make_alert()
         ledger.record_alerts([alert], at=NOW)
         action = make_action(alert)
-        assert action.action_id == action_id("alert-1", "pause_agent", "webhook")
+        assert action.action_id == action_id(action.incident_id, "pause_agent", "webhook")
         assert ledger.request_action(action)
         assert not ledger.request_action(action)
         assert not ledger.request_action(replace(action, mode="dry-run", requested_at=NOW + 5))
@@ -284,12 +285,13 @@ class LedgerCases:
             ("applied", "200"),
             ("verified", "read back"),
             ("violated", ""),
-            ("released", "by ops"),
+            ("releasing", "by ops"),
+            ("released", "undone"),
         ]
         for at, (state, detail) in enumerate(steps, NOW + 1):
             ledger.transition(action.action_id, state, at, detail)
         (row,) = ledger.actions(alert_id="alert-1", adapter="webhook", states=["released"])
-        assert (row.attempts, row.dispatched_at, row.finished_at, row.detail) == (2, NOW + 1, NOW + 3, "by ops")
+        assert (row.attempts, row.dispatched_at, row.finished_at, row.detail) == (2, NOW + 1, NOW + 3, "undone")
         told = [(step.at - NOW, step.from_state, step.to_state, step.detail) for step in ledger.history(action.action_id)]
         assert told == [
             (0, None, "requested", ""),
@@ -298,7 +300,8 @@ class LedgerCases:
             (3, "dispatched", "applied", "200"),
             (4, "applied", "verified", "read back"),
             (5, "verified", "violated", ""),
-            (6, "violated", "released", "by ops"),
+            (6, "violated", "releasing", "by ops"),
+            (7, "releasing", "released", "undone"),
         ]
 
     def test_only_legal_steps(self, ledger: Ledger) -> None:
@@ -385,7 +388,7 @@ class LedgerCases:
             won = 0
             for n in range(10):
                 try:
-                    handle.transition(action_id("alert-1", str(n), "webhook"), "failed", NOW)
+                    handle.transition(action_id("INC-alert-1", str(n), "webhook"), "failed", NOW)
                     won += 1
                 except StorageError:
                     continue
@@ -398,6 +401,37 @@ class LedgerCases:
         assert sorted(verb for _, latched, _ in results for verb in latched) == [str(n) for n in range(10)]
         assert sum(won for _, _, won in results) == 10
         assert all(len(ledger.history(row.action_id)) == 2 for row in ledger.actions())
+
+    # What is to be told outside
+
+    def test_a_change_is_given_until_it_was_sent(self, ledger: Ledger) -> None:
+        ledger.record_alerts([make_alert()], at=NOW)
+        incident = str(ledger.alerts()[0].incident_id)
+        (request,) = ledger.request_actions([make_action(make_alert(), incident_id=incident)], NOW)
+        for number, state in enumerate(("dispatched", "applied", "verified", "violated")):
+            ledger.transition(request.action_id, state, NOW + number, f"because {number}")
+        ledger.amend(request.action_id, NOW + 9, "target widened", target={"otel_ir.agent.id": "helpdesk/other"})
+        verified, violated = ledger.unsent_actions(10)
+        assert [step.state.value for step in violated.steps] == ["requested", "dispatched", "applied", "verified", "violated"]
+        assert (verified.steps[-1].detail, verified.steps[-1].at, verified.alert) == ("because 2", NOW + 2, make_alert())
+        assert verified.request.target == {"otel_ir.agent.id": "helpdesk/other"}, "as it is known now"
+        assert ledger.unsent_actions(1) == [verified]
+        ledger.mark_actions_sent([verified.number])
+        assert ledger.unsent_actions(10) == [violated]
+        changes = ledger.unsent_incidents(10)
+        assert [(one.state.value, one.at) for one in changes] == [("open", NOW), ("contained", NOW + 2), ("open", NOW + 3)]
+        ledger.mark_incidents_sent([one.number for one in changes[:2]])
+        assert ledger.unsent_incidents(10) == changes[2:]
+
+    def test_what_waits_is_found_by_an_index(self, ledger: Ledger) -> None:
+        explain = "EXPLAIN QUERY PLAN" if ledger._database.url.get_backend_name() == "sqlite" else "EXPLAIN"
+        unsent = "unsent = 1" if ledger._database.url.get_backend_name() == "sqlite" else "unsent"
+        for table in ("action_history", "incident_log"):
+            with ledger._database.write() as connection:
+                if explain == "EXPLAIN":
+                    connection.execute(sqlalchemy.text("SET LOCAL enable_seqscan = off"))
+                query = f"{explain} SELECT * FROM {table} WHERE {table}.{unsent} ORDER BY id LIMIT 9"
+                assert f"ix_{table}_unsent" in str(connection.execute(sqlalchemy.text(query)).all())
 
     # Schema
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 from store.ledger_cases import NOW, LedgerCases, make_action, make_alert
 
 from otel_ir.errors import ConfigError, StorageError
@@ -127,3 +128,44 @@ def test_kill_9_loses_nothing_that_was_answered(tmp_path: Path) -> None:
 def test_the_folder_is_made(tmp_path: Path) -> None:
     Ledger.open(f"sqlite:///{tmp_path}/a/b/ledger.db").close()
     assert (tmp_path / "a/b/ledger.db").exists()
+
+
+def test_what_an_adapter_learnt_is_kept_whole(tmp_path: Path) -> None:
+    """A part of it would be no JSON any more: what was stopped could not be let go of, and no start would take it over."""
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
+    alert = make_alert()
+    ledger.record_alerts([alert], at=NOW)
+    request = make_action(alert)
+    assert ledger.request_action(request)
+    facts = {"processes": "[" + "1," * 50_000 + "1]"}
+    ledger.transition(request.action_id, ActionState.DISPATCHED, NOW)
+    ledger.transition(request.action_id, ActionState.APPLIED, NOW, facts=facts)
+    assert ledger.actions()[0].facts == facts
+    ledger.amend(request.action_id, NOW, "", facts=facts | {"more": "1"})
+    assert ledger.actions()[0].request.facts == facts | {"more": "1"}
+    ledger.close()
+
+
+def test_what_is_looked_for_all_the_time_goes_through_no_table(tmp_path: Path) -> None:
+    """The keeper looks four times a second, and each frame with alerts looks for their incidents: in ledgers that are years old."""
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
+    asked: list[tuple[str, tuple[object, ...]]] = []
+    event.listen(
+        ledger._database._engine,
+        "before_cursor_execute",
+        lambda _c, _u, text, values, _x, many: asked.append((text, values[0] if many else values)),
+    )
+    ledger.record_alerts([make_alert()], at=NOW)
+    for look in (ledger.unplanned, ledger.work, ledger.in_force, ledger.waiting_orders, lambda: ledger.unexported(1)):
+        look()
+    with ledger._database.read() as connection:
+        plans = [
+            (text, row[3])
+            for text, values in asked
+            if text.startswith("SELECT")
+            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)
+        ]
+    slow = [(plan, text) for text, plan in plans if (plan.startswith("SCAN") and "INDEX" not in plan) or ("incidents_state" in plan)]
+    assert plans
+    assert not slow
+    ledger.close()

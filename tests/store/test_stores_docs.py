@@ -20,8 +20,8 @@ def test_the_table_of_states() -> None:
     rows = dict(re.findall(r"^\| (\w+) \| ([\w, ]+) \|$", table, re.MULTILINE))
     assert rows.pop("state") == "may become"
     assert rows == {state.value: ", ".join(following) for state, following in TRANSITIONS.items() if following}
-    assert "released, expired, failed and dry_run are final" in DOC
-    assert set(TERMINAL) == {ActionState.RELEASED, ActionState.EXPIRED, ActionState.FAILED, ActionState.DRY_RUN}
+    assert "released, expired and dry_run are final" in DOC
+    assert set(TERMINAL) == {ActionState.RELEASED, ActionState.EXPIRED, ActionState.DRY_RUN}
 
 
 def test_the_settings_are_the_defaults() -> None:
