@@ -1,16 +1,16 @@
-"""What an adapter and a ledger are to the responder. Adapters implement it in ``otel_ir.contain``, one file each."""
+"""What an adapter is to the responder. Adapters implement it in ``otel_ir.contain``, one file each."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from otel_ir.model import Alert
-from otel_ir.model_lifecycle import ActionRequest, ActionState
+from otel_ir.model_lifecycle import ActionRequest
 
 Verb = Literal["revoke_tools", "read_only_tools", "isolate_network", "pause_agent", "rotate_credentials"]
 
@@ -38,23 +38,47 @@ class About:
     permissions: str
     """What must be granted to otel_ir, and nothing more."""
     reversible: bool
+    """Whether ``release`` undoes it. Otherwise letting go only ends the claim."""
     check: str
     """How the effect is read back; empty: it cannot be, and an action never gets past ``unverified``."""
     example: str
     """A section of response.yaml that works."""
+    last: bool = False
+    """It stops the target so that nobody else can ask it anything: it acts when the other actions of its incident have an outcome."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What is known after one attempt. ``detail`` is one line without secrets.
+    """What is known after one attempt to act or to let go. ``detail`` is one line without secrets.
 
     ``applied``: the target acknowledged. ``failed``: it refused, and would again. ``retry``: no acknowledgment, another attempt
-    may help, after ``retry_after`` seconds where the target named a time.
+    may help, after ``retry_after`` seconds where the target named a time. ``facts`` are kept in the ledger with the action and come
+    back as ``ActionRequest.facts``: what checking and letting go need, also after a restart.
     """
 
     result: Literal["applied", "failed", "retry"]
     detail: str
     retry_after: float | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What independent evidence says about an action: a read-back or a probe, never the acknowledgment itself.
+
+    ``unknown``: there was no answer, or there is nothing to ask. ``detail`` is one line without secrets.
+    """
+
+    result: Literal["in_force", "not_in_force", "unknown"]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether an adapter could act if it had to, found out without acting on anybody. ``detail`` says what is missing and what to do."""
+
+    ready: bool
+    detail: str
 
 
 class RetryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,9 +101,9 @@ class RetryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Adapter(Protocol):
     """One configured way to act on an agent.
 
-    ``apply`` and ``close`` run on the responder's event loop and must not block it. ``apply`` is one attempt, cut off after
-    ``time_limit``. It comes again with the same ``ActionRequest.action_id`` after a lost answer or a crash, and must then have no
-    effect beyond the first. It answers with an ``Outcome`` and raises nothing, whatever the target does.
+    All coroutines run on the responder's event loop and must not block it; each is one attempt, cut off after ``time_limit``.
+    They come again with the same ``ActionRequest.action_id`` after a lost answer or a crash, and must then have no effect beyond the
+    first. They answer and raise nothing, whatever the target does. ``alert`` is ``None`` for what a person asked for.
     """
 
     @property
@@ -102,57 +126,23 @@ class Adapter(Protocol):
     def retry(self) -> RetryConfig:
         """How often and when to try again."""
 
-    def preview(self, request: ActionRequest, alert: Alert) -> Mapping[str, Any]:
+    def preview(self, request: ActionRequest, alert: Alert | None) -> Mapping[str, Any]:
         """What ``apply`` would do, as JSON values, without secrets. Pure."""
 
-    async def apply(self, request: ActionRequest, alert: Alert) -> Outcome:
-        """Try it once."""
+    async def apply(self, request: ActionRequest, alert: Alert | None) -> Outcome:
+        """Try it once. Comes again with a wider ``target`` when the agent becomes better known; the action stays the same one."""
+
+    async def check(self, request: ActionRequest) -> Finding:
+        """Look whether it holds *now*, by other means than the acknowledgment. Asked at once after ``apply``, and again and again."""
+
+    async def release(self, request: ActionRequest, alert: Alert | None) -> Outcome:
+        """Let go. What was never applied, or is let go of already, is ``applied`` too; what another action still holds stays held."""
+
+    async def preflight(self) -> Readiness:
+        """Whether it could act now: reached, permitted. Changes nothing."""
+
+    def restore(self, held: Sequence[ActionRequest]) -> None:
+        """Once, before anything else after a start: every action of this adapter that may be in force, from the ledger."""
 
     async def close(self) -> None:
-        """Let go of connections; twice is harmless."""
-
-
-class StoredAction(Protocol):
-    """An action as the ledger gives it back."""
-
-    @property
-    def action_id(self) -> str: ...
-    @property
-    def alert_id(self) -> str | None: ...
-    @property
-    def verb(self) -> str: ...
-    @property
-    def adapter(self) -> str: ...
-    @property
-    def target(self) -> Mapping[str, str]: ...
-    @property
-    def mode(self) -> str: ...
-    @property
-    def state(self) -> ActionState: ...
-    @property
-    def attempts(self) -> int: ...
-    @property
-    def requested_at(self) -> int: ...
-
-
-class StoredAlert(Protocol):
-    """An alert as the ledger gives it back."""
-
-    @property
-    def alert(self) -> Alert: ...
-
-
-class ActionLedger(Protocol):
-    """The part of the ledger that the responder needs. Every call is durable when it returns; each may raise ``StorageError``."""
-
-    def request_action(self, action: ActionRequest) -> bool:
-        """The latch: ``True`` for the first request with this action id, ever."""
-
-    def transition(self, action_id: str, to_state: ActionState, at: int, detail: str = "") -> None:
-        """One legal step (``model_lifecycle.TRANSITIONS``)."""
-
-    def unfinished_actions(self) -> Sequence[StoredAction]:
-        """Actions without an outcome, oldest first."""
-
-    def alerts(self, *, alert_id: str | None = None) -> Sequence[StoredAlert]:
-        """The alert of that id, if it is there."""
+        """Let go of connections, not of targets; twice is harmless."""

@@ -1,13 +1,12 @@
-"""Carries out what the policy asks for, outside the fold, and writes every step into the ledger before and after it is taken.
+"""From alerts to actions, outside the fold: decides what is to be done and writes every step into the ledger before it is taken.
 
-Two threads. The *planner* takes alerts from a bounded queue, decides, and makes the requests durable. The *loop* runs the
-attempts of all adapters at once: a slow target holds up nobody but itself. The ledger, not memory, holds what is to be done:
-what memory has no room for, or what a kill interrupted, is found there again.
+Three threads. The *planner* takes alerts from a bounded queue, decides, and makes the requests durable. The *carrier* runs attempts,
+checks and releases. The *keeper* looks at the ledger again and again. The ledger, not memory, holds what is to be done: what memory has
+no room for, or what a kill interrupted, is found there again.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -15,56 +14,36 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from otel_ir.errors import StorageError
+from otel_ir.errors import IllegalStep, StorageError
 from otel_ir.model import Alert
-from otel_ir.model_lifecycle import ActionRequest, ActionState
-from otel_ir.respond.contract import ActionLedger, Adapter, Outcome, StoredAction
-from otel_ir.respond.policy import ResponseConfig, plan, refusal, unserved, why_dry_run
+from otel_ir.model_lifecycle import ActionRequest, ActionState, IncidentState, LogEntry, Order
+from otel_ir.respond.book import Book, StoredAction, StoredAlert
+from otel_ir.respond.caps import Caps
+from otel_ir.respond.carrier import Carrier
+from otel_ir.respond.contract import Adapter
+from otel_ir.respond.desk import Announce, Counter, Desk, Observer, Snapshot
+from otel_ir.respond.keeper import Keeper, wait_until
+from otel_ir.respond.orders import take_orders
+from otel_ir.respond.policy import ResponseConfig, plan, refusal, steps, unserved, whom, why_dry_run
+from otel_ir.respond.similar import look_alikes
+from otel_ir.respond.target import is_known
 
 _log = logging.getLogger(__name__)
 
 MAX_WAITING = 1_000
-"""Alerts waiting to be planned, and actions under way per adapter. Above it ``handle`` waits, and actions wait in the ledger."""
-_SECOND = 1_000_000_000
-_CANNOT_KNOW = "what became of it is not known"
-
-Observer = Callable[[ActionRequest, ActionState, int, str], None]
-"""Called after each durable step: action, state, time (ns), detail. From several threads; must be quick and must not raise."""
-
-
-class Counter(Protocol):
-    """The part of ``otel_ir.telemetry.Telemetry`` used here."""
-
-    def add(self, name: str, value: int = 1, **attributes: str) -> None:
-        """Raise a counter."""
-
-    def record(self, name: str, value: float, **attributes: str) -> None:
-        """Add a measurement to a histogram."""
-
-
-class TokenBucket:
-    """At most ``per_minute`` at once, and so many per minute in the long run. ``clock`` in nanoseconds. Not thread-safe."""
-
-    def __init__(self, per_minute: int, clock: Callable[[], int]) -> None:
-        self._rate, self._clock = per_minute / 60, clock
-        self._tokens, self._size, self._then = float(per_minute), float(per_minute), clock()
-
-    def take(self) -> bool:
-        """Whether there is one left; takes it."""
-        now = self._clock()
-        self._tokens = min(self._size, self._tokens + max(0, now - self._then) / _SECOND * self._rate)
-        self._then = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+"""Alerts waiting to be planned. Above it ``handle`` waits."""
+ENDED_LATELY = 3_600_000_000_000
+"""For so long (ns) a start tells the fold again what was let go of."""
+VIOLATED_SIGNAL, VIOLATED_GROUP = "containment_violated", "otel_ir.action.id"
+"""Of the alert by which the fold tells that an agent does what an action should have made impossible."""
 
 
 class Responder:
-    """From alerts to acknowledged actions. ``handle`` and ``flush`` are thread-safe.
+    """From alerts to verified actions, and back. ``handle``, ``readdress`` and ``flush`` are thread-safe.
 
     The caller's part, so that neither a crash nor a replay loses or repeats anything: record alerts in the ledger first; give
     *all* alerts of a fold to ``handle``, also those which a replay brought again; call ``flush`` before a checkpoint. Actions
@@ -73,7 +52,7 @@ class Responder:
 
     def __init__(
         self,
-        ledger: ActionLedger,
+        ledger: Book,
         adapters: Mapping[str, Adapter],
         policy: ResponseConfig,
         *,
@@ -81,52 +60,73 @@ class Responder:
         clock: Callable[[], int] = time.time_ns,
         counter: Counter | None = None,
         observer: Observer | None = None,
+        announce: Announce | None = None,
+        snapshot: Snapshot | None = None,
         ledger_retry: float = 1.0,
     ) -> None:
-        self._ledger, self._adapters, self._policy, self._enforce = ledger, adapters, policy, enforce
-        self._clock, self._counter, self._observer = clock, counter, observer
+        self._desk = Desk(
+            book=ledger, adapters=adapters, policy=policy, enforce=enforce, clock=clock,
+            counter=counter, observer=observer, announce=announce, snapshot=snapshot,
+        )  # fmt: skip
         self._ledger_retry = ledger_retry
-        self._bucket = TokenBucket(policy.safety.actions_per_minute, clock)
-        self._inbox: queue.Queue[Alert | None] = queue.Queue(MAX_WAITING)  # None wakes it for the end
-        self._under_way: dict[str, str] = {}  # action id -> adapter; entered by the planner, left by the loop
-        self._idle = threading.Condition()
-        self._sweep, self._stop, self._resuming = threading.Event(), threading.Event(), False
-        self._loop: asyncio.AbstractEventLoop  # made by start: a responder that never starts holds no sockets
-        self._slots: dict[str, asyncio.Semaphore] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._threads = [
-            threading.Thread(target=self._run_planner, name="otel_ir-respond", daemon=True),
-            threading.Thread(target=self._run_loop, name="otel_ir-contain", daemon=True),
-        ]
+        self._caps = Caps(ledger, policy.safety, clock)
+        self._inbox: queue.Queue[str | None] = queue.Queue(MAX_WAITING)  # None wakes it for the end
+        self._gate = threading.Lock()
+        self._stop = threading.Event()
+        self._looking: set[int] = set()
+        self._carrier = Carrier(self._desk)
+        self._keeper = Keeper(self._desk, self._carrier, self._decide, self._sweep, self._gate)
+        self._planner = threading.Thread(target=self._run, name="otel_ir-respond", daemon=True)
 
     @property
     def enforcing(self) -> bool:
         """Whether both switches are set."""
-        return self._enforce and self._policy.mode == "enforce"
+        return self._desk.enforcing
 
     @property
     def waiting(self) -> int:
-        """Alerts not yet planned and actions under way: for the gauge ``otel_ir.actions.waiting``."""
-        return self._inbox.qsize() + len(self._under_way)
+        """Alerts not yet planned and jobs under way: for the gauge ``otel_ir.actions.waiting``."""
+        return self._inbox.qsize() + len(self._carrier.under_way)
 
     def start(self) -> None:
-        """Begin; first of all with what an earlier run left unfinished."""
-        self._sweep.set()
-        self._loop = asyncio.new_event_loop()
-        for thread in self._threads:
-            thread.start()
+        """Begin; first of all with what an earlier run left. Raises ``StorageError``."""
+        self._caps.resume()
+        held = self._desk.book.in_force()
+        for name, adapter in self._desk.adapters.items():
+            try:
+                adapter.restore([row.request for row in held if row.adapter == name])
+            except Exception:  # what it cannot take over is looked at like everything else; detection must start
+                _log.exception("adapter %s does not take over what is held", name)
+        for row in (*held, *self._ended_lately()):
+            self._desk.resume(row)
+        self._carrier.start()
+        self._planner.start()
+        self._keeper.start()
+
+    def _ended_lately(self) -> list[StoredAction]:
+        """Actions that were let go of a short while ago: the fold may not have heard of it."""
+        ended = self._desk.book.actions(states=[ActionState.RELEASED, ActionState.EXPIRED], limit=1000)
+        since = self._desk.clock() - ENDED_LATELY
+        return [row for row in ended if row.let_go and row.let_go.at >= since]
 
     def handle(self, alerts: Sequence[Alert]) -> None:
         """Respond to alerts that stand in the ledger. Returns at once, except that it waits while ``MAX_WAITING`` are waiting.
 
         Raises ``StorageError`` once the responder is closed: what was not taken will not be responded to.
         """
-        for alert in alerts:
+        self._put([alert.alert_id for alert in alerts])
+
+    def readdress(self, alert_ids: Sequence[str]) -> None:
+        """The agent of these alerts is known better now (``AlertBook.apply_updates``): their actions follow. As ``handle``."""
+        self._put(alert_ids)
+
+    def _put(self, alert_ids: Sequence[str]) -> None:
+        for alert_id in alert_ids:
             while True:
                 if self._stop.is_set():
                     raise StorageError("the responder is closed")
                 try:
-                    self._inbox.put(alert, timeout=self._ledger_retry)
+                    self._inbox.put(alert_id, timeout=self._ledger_retry)
                     break
                 except queue.Full:
                     continue
@@ -137,41 +137,45 @@ class Responder:
             return self._inbox.all_tasks_done.wait_for(lambda: not self._inbox.unfinished_tasks, timeout)
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until every action has an outcome. ``False`` when ``timeout`` (seconds) passed first."""
+        """Wait until nothing is under way. ``False`` when ``timeout`` (seconds) passed first."""
         end = None if timeout is None else time.monotonic() + timeout
         if not self.flush(timeout):
             return False
-        with self._idle:
-            rest = None if end is None else max(0.0, end - time.monotonic())
-            return self._idle.wait_for(lambda: not (self._under_way or self._resuming or self._sweep.is_set()), rest)
+        rest = None if end is None else max(0.0, end - time.monotonic())
+        if not self._keeper.first_look.wait(rest):
+            return False
+        rest = None if end is None else max(0.0, end - time.monotonic())
+        return wait_until(lambda: not self._carrier.under_way and not self._unsettled(), rest, self._carrier.idle)
+
+    def _unsettled(self) -> bool:
+        """Whether the ledger holds something that the keeper will take up."""
+        try:
+            violated = self._desk.book.actions(states=[ActionState.VIOLATED], limit=1)
+            return bool(self._desk.book.work() or violated)
+        except StorageError:
+            return True
 
     def close(self, timeout: float = 5.0) -> None:
-        """Finish what can be finished in ``timeout`` seconds and stop. What is cut off is tried again at the next start."""
-        if not self._threads[0].ident or self._loop.is_closed():
+        """Finish what can be finished in ``timeout`` seconds and stop. What is cut off is taken up at the next start."""
+        if not self._planner.ident or self._stop.is_set():
             return
         self.drain(timeout)
         self._stop.set()
         with contextlib.suppress(queue.Full):
             self._inbox.put_nowait(None)
-        self._threads[0].join()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._threads[1].join()
+        self._planner.join()
+        self._keeper.close()
+        self._carrier.close()
 
     # The planner thread
 
-    def _run_planner(self) -> None:
+    def _run(self) -> None:
         while not self._stop.is_set():
-            if self._sweep.is_set():
-                self._resuming = True
-                self._until_durable(self._resume)
-                with self._idle:
-                    self._resuming = False
-                    self._idle.notify_all()
             try:
-                alert = self._inbox.get(timeout=self._ledger_retry)
+                alert_id = self._inbox.get(timeout=self._ledger_retry)
             except queue.Empty:
                 continue
-            if alert is not None and self._until_durable(partial(self._respond, alert)):
+            if alert_id is not None and self._until_durable(partial(self._respond, alert_id)):
                 self._inbox.task_done()
 
     def _until_durable(self, step: Callable[[], None]) -> bool:
@@ -181,8 +185,6 @@ class Responder:
                 step()
             except StorageError as error:
                 _log.error("the response waits for the ledger: %s", error)
-                # The latch may be closed already, with the step after it missing: only a sweep finds such an action.
-                self._sweep.set()
                 self._stop.wait(self._ledger_retry)
                 continue
             except Exception:  # a fault of one adapter or alert must not end the response to all others
@@ -190,170 +192,142 @@ class Responder:
             return True
         return False
 
-    def _respond(self, alert: Alert) -> None:
-        for verb in unserved(alert, self._policy, self._adapters):
-            self._count("otel_ir.actions.unserved", verb=verb)
-        requests = plan(alert, self._policy, self._adapters, enforce=self._enforce, now=self._clock())
-        if requests and not self._ledger.alerts(alert_id=alert.alert_id):
-            raise ValueError(f"alert {alert.alert_id} was not recorded in the ledger first")
-        for request in requests:
-            if self._ledger.request_action(request):
-                self._tell(request, ActionState.REQUESTED, request.requested_at, "")
+    def _respond(self, alert_id: str) -> None:
+        found = self._desk.book.alerts(alert_id=alert_id, limit=1)
+        if not found:
+            raise ValueError(f"alert {alert_id} was not recorded in the ledger first")
+        stored = found[0]
+        if stored.planned_at is not None:
+            return self._widen(stored)
+        self._violated(stored.alert)
+        return self._answer(stored)
+
+    def _answer(self, stored: StoredAlert) -> None:
+        desk, alert, now = self._desk, stored.alert, self._desk.clock()
+        for verb in unserved(alert, desk.policy, desk.adapters):
+            desk.count("otel_ir.actions.unserved", verb=verb)
+        incident_id = stored.incident_id or ""
+        drafts = plan(alert, desk.policy, desk.adapters, incident_id=incident_id, enforce=desk.enforce, now=now)
+        watched = self._watched(stored)
+        if watched:
+            drafts += self._again(stored, drafts)
+        drafts += look_alikes(desk, alert, incident_id, now)
+        if any(draft.mode == "enforce" for draft in drafts):
+            self._keep_evidence(alert, incident_id)
+        with self._gate:
+            new = desk.book.plan_alert(alert.alert_id, drafts, now)
+            for request in new:
+                desk.tell(request, ActionState.REQUESTED, now, "")
                 self._decide(request, alert)
+        if watched and new:
+            desk.book.note(incident_id, LogEntry(now, "re-armed", "", f"{alert.title or alert.signal}, while it was watched"))
 
-    def _decide(self, request: ActionRequest, alert: Alert) -> None:
+    def _watched(self, stored: StoredAlert) -> bool:
+        """Whether the alert is about an agent that was let go of and is watched, and something would be done about it."""
+        desk = self._desk
+        incidents = desk.book.incidents(incident_id=stored.incident_id, limit=1) if stored.incident_id else ()
+        recovering = any(one.state is IncidentState.RECOVERING for one in incidents)
+        return recovering and not why_dry_run(stored.alert, desk.policy, enforce=desk.enforce)
+
+    def _again(self, stored: StoredAlert, drafts: Sequence[ActionRequest]) -> list[ActionRequest]:
+        """An alert during the watch: whatever was done to the agent is done again, at once."""
+        desk, alert = self._desk, stored.alert
+        asked = {(draft.verb, draft.adapter) for draft in drafts}
+        ended = (ActionState.RELEASING, ActionState.RELEASED, ActionState.EXPIRED, ActionState.UNVERIFIED)
+        rows = desk.book.actions(incident_id=stored.incident_id, states=ended, limit=1000)
+        done = {row.verb: None for row in reversed(rows) if row.let_go and not row.request.subject}
+        base = ActionRequest(
+            incident_id=str(stored.incident_id), alert_id=alert.alert_id, verb="", adapter="", mode="enforce",
+            requested_at=desk.clock(), target=whom(alert, desk.policy), reason=f"again: {alert.title or alert.signal}",
+        )  # fmt: skip
+        return [one for one in steps(base, done, desk.policy, desk.adapters) if (one.verb, one.adapter) not in asked]
+
+    def _keep_evidence(self, alert: Alert, incident_id: str) -> None:
+        """Before anything is done to the agent: what it did. That this fails must not hold up what stops it."""
+        if self._desk.snapshot:
+            try:
+                text = self._desk.snapshot(alert, incident_id)
+            except Exception as error:
+                _log.exception("the evidence of alert %s was not set aside", alert.alert_id)
+                text = f"the evidence of alert {alert.alert_id} was not set aside: {type(error).__name__}"
+            self._desk.book.note(incident_id, LogEntry(self._desk.clock(), "evidence", "", text))
+
+    def _violated(self, alert: Alert) -> None:
+        action_id = dict(alert.group).get(VIOLATED_GROUP) if alert.signal == VIOLATED_SIGNAL else None
+        for row in self._desk.book.actions(action_id=action_id, limit=1) if action_id else ():
+            text = f"span {alert.span_id}: {alert.description}"
+            if row.state is ActionState.APPLIED:
+                # Its check is under way; what a span shows counts more than what is not known yet.
+                with contextlib.suppress(IllegalStep):
+                    self._desk.step(row.request, ActionState.UNVERIFIED, "a span contradicts the acknowledgment")
+            with contextlib.suppress(IllegalStep):  # violated already, or let go of in the meantime
+                self._desk.step(row.request, ActionState.VIOLATED, text)
+        self._keeper.wake()
+
+    def _widen(self, stored: StoredAlert) -> None:
+        """An answered alert whose agent became known: what was done to its conversation or trace is done to the agent."""
+        wider = whom(stored.alert, self._desk.policy)
+        if not is_known(wider) or not self._desk.enforcing:
+            return
+        for row in self._desk.book.actions(alert_id=stored.alert.alert_id, limit=1000):
+            narrow = not is_known(row.target) and not row.request.subject
+            if narrow and row.state in (ActionState.APPLIED, ActionState.VERIFIED, ActionState.UNVERIFIED):
+                self._carrier.widen(row, wider, stored.alert)
+
+    # The planner, or the keeper while it holds the gate
+
+    def _decide(self, request: ActionRequest, alert: Alert | None) -> None:
         """Refuse, record as a dry run, or send a request that stands in the ledger as ``requested``."""
-        if reason := refusal(alert, self._policy):
-            self._step(request, ActionState.FAILED, f"refused: {reason}")
-        elif not self._bucket.take():
-            cap = self._policy.safety.actions_per_minute
-            self._step(request, ActionState.FAILED, f"refused: more than {cap} actions per minute (safety.actions_per_minute)")
+        desk = self._desk
+        if reason := refusal(request.target, desk.policy):
+            self._end(request, ActionState.FAILED, f"refused: {reason}")
         elif request.mode != "enforce":
-            why = why_dry_run(alert, self._policy, enforce=self._enforce) or "it was requested as a dry run"
-            would = {"why": why, "would_send": self._preview(request, alert)}
-            self._step(request, ActionState.DRY_RUN, json.dumps(would, ensure_ascii=False))
+            why = why_dry_run(alert, desk.policy, enforce=desk.enforce) if alert else ""
+            would = {"why": why or "it was requested as a dry run", "would_send": self._preview(request, alert)}
+            self._end(request, ActionState.DRY_RUN, json.dumps(would, ensure_ascii=False))
+        elif reason := "" if request.cause == "person" else self._caps.refusal(request.target):
+            self._end(request, ActionState.FAILED, f"refused: {reason}")
         else:
-            self._send(request, alert, 0)
+            self._carrier.apply(request, alert, 0)
 
-    def _preview(self, request: ActionRequest, alert: Alert) -> Mapping[str, Any]:
+    def _end(self, request: ActionRequest, state: ActionState, detail: str) -> None:
+        with contextlib.suppress(IllegalStep):
+            self._desk.step(request, state, detail)
+
+    def _preview(self, request: ActionRequest, alert: Alert | None) -> Mapping[str, Any]:
         try:
-            return self._adapters[request.adapter].preview(request, alert)
+            return self._desk.adapters[request.adapter].preview(request, alert)
         except Exception as error:
             _log.exception("adapter %s raised", request.adapter)
             return {"fault": type(error).__name__}
 
-    def _resume(self) -> None:
-        """Take up every action without an outcome that is not under way."""
-        self._sweep.clear()
-        busy = set(self._under_way)  # before the rows are read: what ends in between then has its outcome in them
-        for row in self._ledger.unfinished_actions():
-            if row.action_id not in busy:
-                self._resume_one(row)
+    def _look_over(self, order: Order) -> None:
+        """Ask the adapters whether they could act, in a thread of its own: a slow one must not hold up the keeper."""
+        if order.order_id in self._looking:
+            return
 
-    def _resume_one(self, row: StoredAction) -> None:
-        request = ActionRequest(
-            alert_id=row.alert_id or "",
-            verb=row.verb,
-            adapter=row.adapter,
-            mode="enforce" if row.mode == "enforce" else "dry-run",
-            requested_at=row.requested_at,
-            target=row.target,
-        )
-        found = self._ledger.alerts(alert_id=row.alert_id) if row.alert_id else ()
-        alert = found[0].alert if found else None
-        begun = row.state == ActionState.DISPATCHED
-        reason = self._why_not_again(request, alert) if alert else "its alert is not in the ledger"
-        if alert is None or reason:
-            self._step(request, ActionState.FAILED, f"interrupted: {reason}; {_CANNOT_KNOW}" if begun else f"refused: {reason}")
-        elif begun:
-            self._send(request, alert, row.attempts)
-        else:
-            self._decide(request, alert)
-
-    def _why_not_again(self, request: ActionRequest, alert: Alert) -> str:
-        adapter = self._adapters.get(request.adapter)
-        if adapter is None or request.verb not in adapter.verbs:
-            return f"no adapter {request.adapter!r} that can do {request.verb} is configured now"
-        if self._clock() - request.requested_at > self._policy.safety.retry_for * _SECOND:
-            return f"older than {self._policy.safety.retry_for:g} s (safety.retry_for)"
-        return why_dry_run(alert, self._policy, enforce=self._enforce) if request.mode == "enforce" else ""
-
-    def _send(self, request: ActionRequest, alert: Alert, attempts: int) -> None:
-        with self._idle:
-            if sum(adapter == request.adapter for adapter in self._under_way.values()) >= MAX_WAITING:
-                return  # it stays in the ledger; the loop asks for a sweep when it has room
-            self._under_way[request.action_id] = request.adapter
-        self._loop.call_soon_threadsafe(self._begin, request, alert, attempts)
-
-    # The loop thread
-
-    def _run_loop(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-        finally:
-            self._loop.run_until_complete(self._wind_up())
-            self._loop.close()
-
-    async def _wind_up(self) -> None:
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(adapter.close() for adapter in self._adapters.values()), return_exceptions=True)
-        await self._loop.shutdown_default_executor()
-
-    def _begin(self, request: ActionRequest, alert: Alert, attempts: int) -> None:
-        task = self._loop.create_task(self._carry_out(request, alert, attempts))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _carry_out(self, request: ActionRequest, alert: Alert, attempts: int) -> None:
-        adapter = self._adapters[request.adapter]
-        slots = self._slots.setdefault(request.adapter, asyncio.Semaphore(adapter.concurrency))
-        try:
-            while True:
-                attempts += 1
-                async with slots:
-                    outcome = await self._attempt(adapter, request, alert, attempts)
-                if outcome.result != "retry":
-                    state = ActionState.APPLIED if outcome.result == "applied" else ActionState.FAILED
-                    return await asyncio.to_thread(self._step, request, state, outcome.detail)
-                if attempts >= adapter.retry.attempts:
-                    detail = f"no acknowledgment in {attempts} attempts, {_CANNOT_KNOW}: {outcome.detail}"
-                    return await asyncio.to_thread(self._step, request, ActionState.FAILED, detail)
-                await asyncio.sleep(adapter.retry.wait(attempts, outcome.retry_after))
-        except StorageError as error:
-            # Not taken, so not done: it stands as requested or dispatched, and the next sweep takes it up with the same key.
-            _log.error("action %s waits for the ledger: %s", request.action_id, error)
-            self._sweep.set()
-        finally:
-            with self._idle:
-                if len(self._under_way) >= MAX_WAITING:
-                    self._sweep.set()
-                del self._under_way[request.action_id]
-                self._idle.notify_all()
-
-    async def _attempt(self, adapter: Adapter, request: ActionRequest, alert: Alert, number: int) -> Outcome:
-        # Durable before anything leaves: after a kill the ledger may say "dispatched" for what never left, never the reverse.
-        await asyncio.to_thread(self._step, request, ActionState.DISPATCHED, f"attempt {number}")
-        started = self._clock()
-        if number == 1:
-            self._measure("otel_ir.action.dispatch.latency", started - alert.received, adapter=request.adapter)
-        try:
-            async with asyncio.timeout(adapter.time_limit):
-                outcome = await adapter.apply(request, alert)
-        except TimeoutError:
-            outcome = Outcome("retry", f"no answer within {adapter.time_limit:g} s")
-        except Exception as error:
-            # The contract forbids it. The message is kept out: it may quote what an adapter must not show.
-            _log.exception("adapter %s raised", request.adapter)
-            outcome = Outcome("failed", f"fault in the adapter: {type(error).__name__}; {_CANNOT_KNOW}")
-        self._count("otel_ir.action.attempts", adapter=request.adapter, outcome=outcome.result)
-        self._measure(
-            "otel_ir.action.duration", self._clock() - started, adapter=request.adapter, verb=request.verb, outcome=outcome.result
-        )
-        return outcome
-
-    # Both threads
-
-    def _step(self, request: ActionRequest, state: ActionState, detail: str) -> None:
-        now = self._clock()
-        self._ledger.transition(request.action_id, state, now, detail)
-        self._tell(request, state, now, detail)
-
-    def _tell(self, request: ActionRequest, state: ActionState, at: int, detail: str) -> None:
-        self._count("otel_ir.actions", adapter=request.adapter, verb=request.verb, state=state.value, mode=request.mode)
-        if self._observer:
+        def look() -> None:
             try:
-                self._observer(request, state, at, detail)
-            except Exception:
-                _log.exception("an observer of actions raised")
+                found = {"adapters": self._carrier.preflight(), "enforcing": self.enforcing, "unserved": self._unserved()}
+                self._desk.book.answer(order.order_id, self._desk.clock(), json.dumps(found), ok=True)
+            except (StorageError, RuntimeError, CancelledError) as error:
+                _log.warning("a preflight was not answered: %s", error)
+            finally:
+                self._looking.discard(order.order_id)
 
-    def _count(self, name: str, **attributes: str) -> None:
-        if self._counter:
-            self._counter.add(name, 1, **attributes)
+        self._looking.add(order.order_id)
+        threading.Thread(target=look, name="otel_ir-preflight", daemon=True).start()
 
-    def _measure(self, name: str, nanos: int, **attributes: str) -> None:
-        if self._counter:
-            self._counter.record(name, nanos / _SECOND, **attributes)
+    def _unserved(self) -> list[str]:
+        """Verbs of the policy's playbooks that no adapter can do."""
+        able = {verb for adapter in self._desk.adapters.values() for verb in adapter.verbs}
+        return sorted({verb for verbs in self._desk.policy.playbooks.values() for verb in verbs} - able)
+
+    def _sweep(self) -> None:
+        """The keeper's: orders of people, and alerts that were moved to another incident or missed."""
+        take_orders(self._desk, self._gate, self._decide, self._look_over)
+        old = self._desk.clock() - 5_000_000_000
+        for alert in self._desk.book.unplanned(100):
+            if alert.received < old and not self._inbox.full():
+                with contextlib.suppress(queue.Full):
+                    self._inbox.put_nowait(alert.alert_id)

@@ -52,7 +52,8 @@ class World:
         section = {"type": "webhook", "url": self.hook.url, "secret_env": "HOOK_SECRET", "retry": {"first": 0.01, "longest": 0.05}}
         path = self.folder / "response.yaml"
         path.write_text(
-            f"mode: {mode}\nplaybooks: {{contain: {verbs}, restrict: [read_only_tools]}}\nsafety: {{{safety}}}\n"
+            f"mode: {mode}\nverify: {{within: 0.2, recheck: 60, stale: 120}}\n"
+            f"playbooks: {{contain: {verbs}, restrict: [read_only_tools]}}\nsafety: {{{safety or 'fleet_floor: 1000'}}}\n"
             f"adapters:\n  soc: {json.dumps(section | adapter)}\n"
         )
         return path

@@ -19,7 +19,7 @@ from contain.hook import reply
 from otel_ir.errors import StorageError
 from otel_ir.model import Alert
 from otel_ir.model_lifecycle import ActionRequest, ActionState
-from otel_ir.respond import TokenBucket, target
+from otel_ir.respond import About, TokenBucket, target
 
 MakeAlert = Callable[..., Alert]
 SECOND = 1_000_000_000
@@ -32,14 +32,14 @@ def test_an_alert_becomes_acknowledged_actions(world: Any, alert: MakeAlert) -> 
     assert responder.drain(20)
     rows = world.ledger.actions()
     assert {row.verb: row.state.value for row in rows} == dict.fromkeys(
-        ("revoke_tools", "isolate_network", "pause_agent", "rotate_credentials"), "applied"
+        ("revoke_tools", "isolate_network", "pause_agent", "rotate_credentials"), "unverified"
     )
-    assert world.life() == ["requested", "dispatched", "applied"]
+    assert world.life() == ["requested", "dispatched", "applied", "unverified"]
     payloads = {call.headers["webhook-id"]: call.verified() for call in world.hook.calls}
     assert payloads.keys() == {row.action_id for row in rows}
     assert {p["data"]["target"]["otel_ir.agent.id"] for p in payloads.values()} == {"helpdesk/agent-1"}
     assert all("contained" not in row.detail for row in rows)
-    assert sorted({state for _, state in world.steps}) == ["applied", "dispatched", "requested"]
+    assert sorted({state for _, state in world.steps}) == ["applied", "dispatched", "requested", "unverified"]
 
 
 def test_the_same_alert_again_does_nothing(world: Any, alert: MakeAlert) -> None:
@@ -51,7 +51,7 @@ def test_the_same_alert_again_does_nothing(world: Any, alert: MakeAlert) -> None
         assert responder.drain(20)
         responder.close()
     assert len(world.hook.calls) == 1
-    assert world.states() == ["applied"]
+    assert world.states() == ["unverified"]
 
 
 @pytest.mark.parametrize(("mode", "enforce", "why"), [("dry-run", True, "response.yaml"), ("enforce", False, "--enforce")])
@@ -104,10 +104,10 @@ def test_retries_keep_the_key_and_are_counted(world: Any, alert: MakeAlert) -> N
     responder.handle(world.record(alert()))
     assert responder.drain(20)
     (row,) = world.ledger.actions()
-    assert (row.state.value, row.attempts) == ("applied", 4)
+    assert (row.state.value, row.attempts) == ("unverified", 4)
     assert {call.headers["webhook-id"] for call in world.hook.calls} == {row.action_id}
     assert all(call.verified() for call in world.hook.calls)
-    assert world.life() == ["requested", *["dispatched"] * 4, "applied"]
+    assert world.life() == ["requested", *["dispatched"] * 4, "applied", "unverified"]
 
 
 def test_retry_after_is_kept_up_to_the_longest_wait(world: Any, alert: MakeAlert) -> None:
@@ -116,7 +116,7 @@ def test_retry_after_is_kept_up_to_the_longest_wait(world: Any, alert: MakeAlert
     responder.start()
     responder.handle(world.record(alert()))
     assert responder.drain(20)
-    assert world.states() == ["applied"]
+    assert world.states() == ["unverified"]
 
 
 def test_attempts_end(world: Any, alert: MakeAlert) -> None:
@@ -169,7 +169,7 @@ def test_a_slow_target_holds_up_neither_detection_nor_another_target(world: Any,
     assert len(slow.calls) == 1, "its own concurrency is one"
     slow.release.set()
     assert responder.drain(20)
-    assert set(world.states()) == {"applied"}
+    assert set(world.states()) == {"unverified"}
     fast.close()
 
 
@@ -186,11 +186,11 @@ def test_a_protected_agent_is_refused_and_recorded(world: Any, alert: MakeAlert)
 
 def test_a_flood_is_capped(world: Any, alert: MakeAlert) -> None:
     now = time.time_ns()
-    responder = world.responder(world.policy(safety="actions_per_minute: 3"), clock=lambda: now)
+    responder = world.responder(world.policy(safety="actions_per_minute: 3, fleet_floor: 100"), clock=lambda: now)
     responder.start()
     responder.handle(world.record(*(alert(n) for n in range(1, 11))))
     assert responder.drain(20)
-    assert world.states() == ["applied"] * 3 + ["failed"] * 7
+    assert world.states() == ["unverified"] * 3 + ["failed"] * 7
     assert "refused: more than 3 actions per minute" in world.ledger.actions()[0].detail
     assert len(world.hook.calls) == 3
 
@@ -212,7 +212,9 @@ def test_the_bucket_refills() -> None:
 class Adapter:
     """Does in ``apply`` whatever the test says."""
 
-    about = None
+    about = About(
+        name="bad", summary="", verbs=("pause_agent",), needs=(), permissions="", reversible=False, check="", example=""
+    )  # fmt: skip
     verbs = ("pause_agent",)
     concurrency = 2
     time_limit = 0.2
@@ -226,13 +228,16 @@ class Adapter:
     async def apply(self, request: ActionRequest, alert: Alert) -> Any:
         return self._act()
 
+    def restore(self, held: Any) -> None:
+        pass
+
     async def close(self) -> None:
         self.closed += 1
 
 
 def test_a_broken_adapter_is_a_failed_action_and_hurts_no_other(world: Any, alert: MakeAlert) -> None:
     path = world.policy()
-    good = world.responder(path)._adapters["soc"]
+    good = world.responder(path)._desk.adapters["soc"]
 
     def broken() -> Any:
         raise RuntimeError("token=hunter2")
@@ -242,7 +247,7 @@ def test_a_broken_adapter_is_a_failed_action_and_hurts_no_other(world: Any, aler
     responder.start()
     responder.handle(world.record(alert()))
     assert responder.drain(20)
-    assert {row.adapter: row.state.value for row in world.ledger.actions()} == {"bad": "failed", "soc": "applied"}
+    assert {row.adapter: row.state.value for row in world.ledger.actions()} == {"bad": "failed", "soc": "unverified"}
     assert all("hunter2" not in row.detail for row in world.ledger.actions())
     responder.close()
     assert adapter.closed == 1
@@ -250,7 +255,7 @@ def test_a_broken_adapter_is_a_failed_action_and_hurts_no_other(world: Any, aler
 
 def test_a_preview_that_fails_does_not_end_the_response(world: Any, alert: MakeAlert) -> None:
     path = world.policy(mode="dry-run")
-    good = world.responder(path)._adapters["soc"]
+    good = world.responder(path)._desk.adapters["soc"]
     responder = world.responder(path, adapters={"bad": Adapter(good.retry, None), "soc": good})
     responder.start()
     responder.handle(world.record(alert(), alert(2)))
@@ -263,7 +268,7 @@ def test_alerts_that_were_not_recorded_first_are_left_out(world: Any, alert: Mak
     responder.start()
     responder.handle([alert(1), *world.record(alert(2))])
     assert responder.drain(20)
-    assert world.states() == ["applied"]
+    assert world.states() == ["unverified"]
     assert "was not recorded in the ledger first" in caplog.text
 
 
@@ -287,13 +292,17 @@ class Flaky:
         return call
 
 
-@pytest.mark.parametrize("where", ["request_action", "alerts", "unfinished_actions", "transition:dispatched", "transition:applied"])
+@pytest.mark.parametrize(
+    "where", ["plan_alert", "alerts", "work", "in_force", "transition:dispatched", "transition:applied", "transition:unverified"]
+)
 def test_a_ledger_that_cannot_write_delays_and_loses_nothing(world: Any, alert: MakeAlert, where: str) -> None:
-    responder = world.responder(world.policy(), ledger=Flaky(world.ledger, {where: 3}))
+    faults: dict[str, int] = {}
+    responder = world.responder(world.policy(), ledger=Flaky(world.ledger, faults))
     responder.start()
+    faults[where] = 3
     responder.handle(world.record(alert(1), alert(2)))
     assert responder.drain(30)
-    assert world.states() == ["applied", "applied"]
+    assert world.states() == ["unverified", "unverified"]
     assert len({call.headers["webhook-id"] for call in world.hook.calls}) == 2
     if where != "transition:applied":  # there the answer was lost, and asking again with the same key is all one can do
         assert len(world.hook.calls) == 2
@@ -316,8 +325,11 @@ def interrupted(world: Any, alert: Alert, state: ActionState, *, age: float = 0.
     """An action as a kill leaves it."""
     world.record(alert)
     at = time.time_ns() - int(age * SECOND)
-    request = ActionRequest(alert_id=alert.alert_id, verb=verb, adapter=adapter, mode="enforce", requested_at=at, target=target(alert))
-    assert world.ledger.request_action(request)
+    incident = world.ledger.alerts(alert_id=alert.alert_id)[0].incident_id
+    request = ActionRequest(
+        incident_id=incident, alert_id=alert.alert_id, verb=verb, adapter=adapter, mode="enforce", requested_at=at, target=target(alert)
+    )
+    assert world.ledger.plan_alert(alert.alert_id, [request], at) == [request]
     if state is ActionState.DISPATCHED:
         world.ledger.transition(request.action_id, state, at, "attempt 1")
 
@@ -329,7 +341,7 @@ def test_what_was_interrupted_is_taken_up_with_the_same_key(world: Any, alert: M
     responder.start()
     assert responder.drain(20)
     (row,) = world.ledger.actions()
-    assert row.state.value == "applied"
+    assert row.state.value == "unverified"
     assert row.attempts == (2 if state is ActionState.DISPATCHED else 1)
     assert world.hook.calls[0].headers["webhook-id"] == row.action_id
 
@@ -382,7 +394,7 @@ def test_close_cuts_off_and_the_next_life_goes_on(world: Any, alert: MakeAlert) 
     second = world.responder(world.policy())
     second.start()
     assert second.drain(20)
-    assert world.states() == ["applied"]
+    assert world.states() == ["unverified"]
     assert len({call.headers["webhook-id"] for call in world.hook.calls}) == 1
 
 
@@ -418,66 +430,22 @@ def test_kill_between_dispatch_and_answer(world: Any, alert: MakeAlert) -> None:
     responder.handle(world.record(alert()))
     assert responder.drain(20)
     (row,) = world.ledger.actions()
-    assert (row.state.value, row.attempts) == ("applied", 2)
+    assert (row.state.value, row.attempts) == ("unverified", 2)
     assert [call.headers["webhook-id"] for call in world.hook.calls] == [row.action_id] * 2
 
 
-class Dying:
-    """The real ledger of a process that is killed at its n-th call: from then on nothing is written any more."""
-
-    def __init__(self, ledger: Any, calls: int) -> None:
-        self._ledger, self._left, self._lock = ledger, calls, threading.Lock()
-        self.dead = threading.Event()
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._ledger, name)
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            with self._lock:
-                self._left -= 1
-                if self._left < 0:
-                    self.dead.set()
-                    raise StorageError("killed")
-                return method(*args, **kwargs)
-
-        return call
-
-
-@pytest.mark.parametrize("calls", range(10))
-def test_killed_at_every_step(world: Any, alert: MakeAlert, calls: int) -> None:
-    """However far the first life came, after the second every action was applied, and never more than the answer was lost."""
-    world.hook.script = [reply(503)]
-    path = world.policy(verbs="[revoke_tools, pause_agent]")
-    world.record(alert())
-    dying = Dying(world.ledger, calls)
-    first = world.responder(path, ledger=dying)
-    first.start()
-    first.handle([alert()])
-    assert dying.dead.wait(20) if calls < 9 else first.drain(20), "a life without a kill makes nine calls"
-    first.close(timeout=0.01)
-    second = world.responder(path)
-    second.start()
-    second.handle([alert()])
-    assert second.drain(20)
-    rows = world.ledger.actions()
-    assert [row.state.value for row in rows] == ["applied", "applied"]
-    sent = [call.headers["webhook-id"] for call in world.hook.calls]
-    assert set(sent) == {row.action_id for row in rows}
-    assert len(sent) <= sum(row.attempts for row in rows), "no call that the ledger does not know of"
-
-
 def test_more_than_memory_has_room_for_waits_in_the_ledger(world: Any, alert: MakeAlert, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("otel_ir.respond.responder.MAX_WAITING", 3)
+    monkeypatch.setattr("otel_ir.respond.carrier.MAX_JOBS", 3)
     world.hook.then = world.hook.held(reply(204))
-    responder = world.responder(world.policy(safety="actions_per_minute: 100", concurrency=2, timeout=60))
+    responder = world.responder(world.policy(safety="actions_per_minute: 100, fleet_floor: 100", concurrency=2, timeout=60))
     responder.start()
     responder.handle(world.record(*(alert(n) for n in range(1, 13))))
     assert responder.flush(20)
-    assert len(responder._under_way) <= 3
+    assert len(responder._carrier.under_way) <= 3
     world.hook.release.set()
     world.hook.wait(12)
     assert responder.drain(20)
-    assert world.states() == ["applied"] * 12
+    assert world.states() == ["unverified"] * 12
     assert len(world.hook.calls) == 12
 
 

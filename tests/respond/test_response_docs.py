@@ -40,7 +40,13 @@ def test_the_receiver_of_the_page_accepts_what_is_sent(world: Any, alert: Any, c
     adapter = Webhook(WebhookConfig(url=world.hook.url, secret_env="HOOK_SECRET"), clock=time.time_ns)
     one = alert()
     request = ActionRequest(
-        alert_id=one.alert_id, verb="revoke_tools", adapter="soc", mode="enforce", requested_at=time.time_ns(), target=target(one)
+        incident_id="INC-1",
+        alert_id=one.alert_id,
+        verb="revoke_tools",
+        adapter="soc",
+        mode="enforce",
+        requested_at=time.time_ns(),
+        target=target(one),
     )
 
     async def twice() -> None:

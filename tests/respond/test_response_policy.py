@@ -18,7 +18,7 @@ from otel_ir.respond import Document, ResponseConfig, load_policy, plan, playboo
 from otel_ir.respond.contract import VERBS, Verb
 
 FOUR = ("revoke_tools", "isolate_network", "pause_agent", "rotate_credentials")
-ANY = SimpleNamespace(verbs=tuple(VERBS))
+ANY = SimpleNamespace(verbs=tuple(VERBS), about=SimpleNamespace(reversible=True, last=False))
 
 
 def alert(**changes: Any) -> Alert:
@@ -83,9 +83,9 @@ policy:
 
 
 def test_a_plan_is_every_verb_by_every_adapter_that_can(tmp_path: Path) -> None:
-    adapters = {"soc": ANY, "net": SimpleNamespace(verbs=("isolate_network",))}
+    adapters = {"soc": ANY, "net": SimpleNamespace(verbs=("isolate_network",), about=ANY.about)}
     config, _ = load_policy()
-    requests = plan(alert(), config, adapters, now=7)
+    requests = plan(alert(), config, adapters, incident_id="INC-1", now=7)
     assert [(r.verb, r.adapter) for r in requests] == [
         ("revoke_tools", "soc"),
         ("isolate_network", "soc"),
@@ -96,7 +96,7 @@ def test_a_plan_is_every_verb_by_every_adapter_that_can(tmp_path: Path) -> None:
     assert {(r.mode, r.requested_at, r.alert_id) for r in requests} == {("dry-run", 7, "a" * 32)}
     assert len({r.action_id for r in requests}) == 5
     assert unserved(alert(), config, {"net": adapters["net"]}) == ["revoke_tools", "pause_agent", "rotate_credentials"]
-    assert plan(alert(), config, {}) == []
+    assert plan(alert(), config, {}, incident_id="INC-1") == []
 
 
 @pytest.mark.parametrize(
@@ -117,14 +117,16 @@ def test_two_switches_and_a_sender_that_is_known(
     why = why_dry_run(alert(sender=sender), config, enforce=enforce)
     assert bool(why) == bool(blocked_by)
     assert blocked_by in why
-    requests = plan(alert(sender=sender), config, {"soc": ANY}, enforce=enforce)
+    requests = plan(alert(sender=sender), config, {"soc": ANY}, incident_id="INC-1", enforce=enforce)
     assert {r.mode for r in requests} == {"dry-run" if blocked_by else "enforce"}
 
 
 @given(st.sampled_from(SEVERITIES), st.sampled_from(STAGES), st.booleans())
 def test_nothing_is_enforced_without_both_switches(severity: str, stage: str, enforce: bool) -> None:
     config, _ = load_policy()
-    assert all(r.mode == "dry-run" for r in plan(alert(severity=severity, stage=stage), config, {"x": ANY}, enforce=enforce))
+    assert all(
+        r.mode == "dry-run" for r in plan(alert(severity=severity, stage=stage), config, {"x": ANY}, incident_id="INC-1", enforce=enforce)
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,7 @@ def test_nothing_is_enforced_without_both_switches(severity: str, stage: str, en
     ],
 )
 def test_who_is_left_alone(tmp_path: Path, patterns: str, changes: dict[str, Any], refused: str) -> None:
-    reason = refusal(alert(**changes), policy(tmp_path, f"safety: {{protected: {patterns}}}\n"))
+    reason = refusal(target(alert(**changes)), policy(tmp_path, f"safety: {{protected: {patterns}}}\n"))
     assert bool(reason) == bool(refused)
     assert refused in reason
 
@@ -215,7 +217,7 @@ def test_no_text_breaks_the_reader(text: str) -> None:
 
 
 ADAPTER_FAULTS = {
-    "soc: {url: https://h/x}": "2: adapters.soc.type: type is missing: one of webhook",
+    "soc: {url: https://h/x}": "2: adapters.soc.type: type is missing: one of guard, process, webhook",
     "soc: {type: webhok, url: https://h/x}": "2: adapters.soc.type: no adapter of type 'webhok': did you mean 'webhook'?",
     "soc:\n    type: webhook\n    url: https://h/x\n    secret-env: X": "5: adapters.soc.secret-env: unknown key: did you mean",
     "soc: {type: webhook, secret_env: S}": "2: adapters.soc: object missing required field `url`",
