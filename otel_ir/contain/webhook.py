@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
 import ipaddress
 import logging
-import os
-import re
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import httpx
 import msgspec
-from standardwebhooks import Webhook as Signer
 
-from otel_ir import __version__
+from otel_ir.contain.webhook_message import beginning, one_line, seconds_until, signed, signers
 from otel_ir.errors import ConfigError
 from otel_ir.model import Alert
 from otel_ir.model_lifecycle import ActionRequest
-from otel_ir.respond import About, Outcome, RetryConfig, Verb
+from otel_ir.respond import About, Finding, Outcome, Readiness, RetryConfig, Verb
 from otel_ir.timefmt import rfc3339
 
-MAX_REPLY = 4096
-"""Bytes of an answer that are read. Only its beginning is kept, as the reason of a refusal."""
 _RETRY = frozenset({408, 425, 429})
 """With 5xx: statuses that may be different next time (RFC 9110; RFC 8470 for 425; RFC 6585 for 429)."""
 
@@ -41,6 +32,8 @@ class WebhookConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     ``whsec_`` and base64 of 24 to 64 bytes, or several with spaces between: each signs, so that receivers can change over.
     ``allow_http`` permits plain http to other hosts than this one. ``timeout`` (seconds) bounds one attempt as a whole.
     ``ca_file`` replaces the usual certificate authorities. ``proxy`` is the only proxy used: none is taken from the environment.
+    ``check_url`` is asked whether an action holds; without it none is ever verified. ``reversible``: the receiver undoes an
+    action when it is told that it is released.
     """
 
     url: str
@@ -54,19 +47,13 @@ class WebhookConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     allow_http: bool = False
     ca_file: str | None = None
     proxy: str | None = None
+    check_url: str | None = None
+    reversible: bool = False
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("url: an https:// address is expected")
-        try:
-            httpx.URL(self.url)
-        except httpx.InvalidURL as error:
-            raise ValueError(f"url: {error}") from None
-        if parts.username or parts.password:
-            raise ValueError("url: user name and password do not belong there, it is shown in messages")
-        if parts.scheme == "http" and not (self.allow_http or _is_loopback(parts.hostname)):
-            raise ValueError("url: must be https, as an action must not be readable or forgeable on the way (or set allow_http: true)")
+        _examine("url", self.url, self.allow_http)
+        if self.check_url is not None:
+            _examine("check_url", self.check_url, self.allow_http)
         if (self.secret_env is None) == (self.secret_file is None):
             raise ValueError("one of secret_env and secret_file is needed")
         if not 0 < self.timeout <= 300 or not 1 <= self.concurrency <= 64:
@@ -78,8 +65,7 @@ class WebhookConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     @property
     def origin(self) -> str:
         """``https://host:port``: paths and queries of such addresses are often secrets themselves."""
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc}"
+        return _origin(self.url)
 
 
 ABOUT = About(
@@ -88,8 +74,8 @@ ABOUT = About(
     verbs=("revoke_tools", "read_only_tools", "isolate_network", "pause_agent", "rotate_credentials"),
     needs=(),
     permissions="a secret shared with the receiver; network access to its address",
-    reversible=False,
-    check="",
+    reversible=True,
+    check="with check_url: a signed question, which the receiver answers with whether the action is in force; without: none",
     example="""\
 adapters:
   soc:
@@ -97,6 +83,8 @@ adapters:
     url: https://soc.example.com/hooks/otel-ir
     secret_env: OTEL_IR_WEBHOOK_SECRET
     verbs: [revoke_tools, isolate_network, pause_agent, rotate_credentials]
+    check_url: https://soc.example.com/hooks/otel-ir/check
+    reversible: true
     timeout: 10
     retry: {attempts: 6, first: 0.5, longest: 30}
 """,
@@ -111,7 +99,7 @@ class Webhook:
         for name in ("httpx", "httpcore"):
             logging.getLogger(name).setLevel(logging.WARNING)
         self._config, self._clock = config, clock
-        self._signers = _signers(config)
+        self._signers = signers(config.secret_env, config.secret_file)
         try:
             self._verify = httpx.create_ssl_context(verify=True, trust_env=False)
             if config.ca_file:
@@ -119,8 +107,12 @@ class Webhook:
         except OSError as error:
             raise ConfigError(f"ca_file {config.ca_file}: {error.strerror or error}") from None
         self._client: httpx.AsyncClient | None = None
+        self._about = replace(ABOUT, check=ABOUT.check if config.check_url else "", reversible=config.reversible)
 
-    about = ABOUT
+    @property
+    def about(self) -> About:
+        """What it can do as it is configured."""
+        return self._about
 
     @property
     def verbs(self) -> Sequence[str]:
@@ -142,21 +134,57 @@ class Webhook:
         """As configured."""
         return self._config.retry
 
-    def preview(self, request: ActionRequest, alert: Alert) -> Mapping[str, Any]:
+    def preview(self, request: ActionRequest, alert: Alert | None) -> Mapping[str, Any]:
         """The request without signature, path and query."""
-        return {"method": "POST", "to": self._config.origin, "webhook-id": request.action_id, "body": _payload(request, alert)}
+        return {"method": "POST", "to": self._config.origin, "webhook-id": request.action_id, "body": _requested(request, alert)}
 
-    async def apply(self, request: ActionRequest, alert: Alert) -> Outcome:
+    async def apply(self, request: ActionRequest, alert: Alert | None) -> Outcome:
         """One signed request. The same action has the same ``webhook-id`` whenever it is sent."""
-        body = msgspec.json.encode(_payload(request, alert))
+        return await self._send(request.action_id, _requested(request, alert))
+
+    async def check(self, request: ActionRequest) -> Finding:
+        """Asks ``check_url``. Anything but a clear answer about this very action is ``unknown``."""
+        url = self._config.check_url
+        if url is None:
+            return Finding("unknown", "no check_url is configured")
+        now = self._clock()
+        body = msgspec.json.encode(_message("agent.containment.check", now, request, None))
+        headers = signed(self._signers, f"{request.action_id}-check-{now}", body, now)
+        place = _origin(url)
         try:
-            async with self._connected().stream("POST", self._config.url, content=body, headers=self._headers(request, body)) as reply:
-                # The status is the acknowledgment: what else a target may say, or drip, cannot take it back.
-                return self._outcome(reply, "" if reply.is_success else await _beginning(reply))
-        except httpx.TransportError as error:
-            return Outcome("retry", f"{self._config.origin}: {type(error).__name__}: {str(error)[:200]}")
-        except httpx.HTTPError as error:
-            return Outcome("failed", f"{self._config.origin}: {type(error).__name__}: {str(error)[:200]}")
+            async with asyncio.timeout(self._config.timeout), self._connected().stream("POST", url, content=body, headers=headers) as reply:
+                text = await beginning(reply)
+        except (TimeoutError, httpx.HTTPError) as error:
+            return Finding("unknown", f"{place}: {type(error).__name__}: {str(error)[:200]}")
+        if reply.status_code != 200:
+            return Finding("unknown", f"{place} answered {reply.status_code}")
+        try:
+            answer = msgspec.json.decode(text, type=_Answer)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return Finding("unknown", f"{place} answered something else than an action_id and a state: {one_line(text)}")
+        if answer.action_id != request.action_id:
+            return Finding("unknown", f"{place} answered about another action")
+        return Finding(answer.state, f"{place} says {answer.state}")
+
+    async def release(self, request: ActionRequest, alert: Alert | None) -> Outcome:
+        """One signed request with the ``webhook-id`` of the action and ``-release``. A receiver that knows no such action has let go."""
+        return await self._send(f"{request.action_id}-release", _message("agent.containment.released", self._clock(), request, alert))
+
+    async def preflight(self) -> Readiness:
+        """Resolves, connects and agrees on TLS, and sends nothing."""
+        urls = [self._config.proxy] if self._config.proxy else [url for url in (self._config.url, self._config.check_url) if url]
+        for url in urls:
+            try:
+                async with asyncio.timeout(self._config.timeout):
+                    await self._touch(url)
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                return Readiness(False, f"{_origin(url)} cannot be reached: {reason[:200]}")
+        through = " (the proxy; what is behind it was not tried)" if self._config.proxy else ""
+        return Readiness(True, f"connected to {', '.join(dict.fromkeys(map(_origin, urls)))}{through}; nothing was sent")
+
+    def restore(self, held: Sequence[ActionRequest]) -> None:
+        """Nothing to take over: the receiver knows."""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -178,17 +206,26 @@ class Webhook:
             )
         return self._client
 
-    def _headers(self, request: ActionRequest, body: bytes) -> dict[str, str]:
-        now = datetime.fromtimestamp(self._clock() // 1_000_000_000, UTC)
-        signatures = (signer.sign(request.action_id, now, body.decode()) for signer in self._signers)
-        return {
-            "content-type": "application/json",
-            "accept-encoding": "identity",
-            "user-agent": f"otel_ir/{__version__}",
-            "webhook-id": request.action_id,
-            "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": " ".join(signatures),
-        }
+    async def _send(self, message_id: str, message: Mapping[str, Any]) -> Outcome:
+        body = msgspec.json.encode(message)
+        headers = signed(self._signers, message_id, body, self._clock())
+        try:
+            async with self._connected().stream("POST", self._config.url, content=body, headers=headers) as reply:
+                # The status is the acknowledgment: what else a target may say, or drip, cannot take it back.
+                return self._outcome(reply, "" if reply.is_success else one_line(await beginning(reply)))
+        except httpx.TransportError as error:
+            return Outcome("retry", f"{self._config.origin}: {type(error).__name__}: {str(error)[:200]}")
+        except httpx.HTTPError as error:
+            return Outcome("failed", f"{self._config.origin}: {type(error).__name__}: {str(error)[:200]}")
+
+    async def _touch(self, url: str) -> None:
+        parts = urlsplit(url)
+        secure = parts.scheme == "https"
+        host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+        _, writer = await asyncio.open_connection(
+            host, port, ssl=self._verify if secure else None, server_hostname=host if secure else None
+        )
+        writer.transport.abort()
 
     def _outcome(self, reply: httpx.Response, text: str) -> Outcome:
         status = reply.status_code
@@ -196,73 +233,62 @@ class Webhook:
         if reply.is_success:
             return Outcome("applied", detail)
         if status in _RETRY or status >= 500:
-            return Outcome("retry", detail, _seconds(reply.headers.get("retry-after"), self._clock()))
+            return Outcome("retry", detail, seconds_until(reply.headers.get("retry-after"), self._clock()))
         if reply.is_redirect:
             detail = f"{self._config.origin} answered {status}: redirects are not followed"
         return Outcome("failed", detail)
 
 
-def _payload(request: ActionRequest, alert: Alert) -> dict[str, Any]:
-    row = alert.to_row() | {
+class _Answer(msgspec.Struct):
+    """What ``check_url`` answers."""
+
+    action_id: str
+    state: Literal["in_force", "not_in_force"]
+
+
+def _requested(request: ActionRequest, alert: Alert | None) -> dict[str, Any]:
+    return _message("agent.containment.requested", request.requested_at, request, alert)
+
+
+def _message(kind: str, at: int, request: ActionRequest, alert: Alert | None) -> dict[str, Any]:
+    action = {
+        "id": request.action_id,
+        "incident_id": request.incident_id,
+        "verb": request.verb,
+        "adapter": request.adapter,
+        "mode": request.mode,
+        "reason": request.reason,
+        "tools": request.tools,
+        "read_only": request.read_only,
+        "expires_at": rfc3339(request.expires_at) if request.expires_at is not None else None,
+    }
+    row = alert and alert.to_row() | {
         "description": alert.description[:4096],
         "otel_ir.alert.title": alert.title,
         "gen_ai.tool.name": alert.tool_name,
     }
-    return {
-        "type": "agent.containment.requested",
-        "timestamp": rfc3339(request.requested_at),
-        "data": {
-            "action": {"id": request.action_id, "verb": request.verb, "adapter": request.adapter, "mode": request.mode},
-            "target": dict(request.target),
-            "alert": row,
-        },
-    }
+    return {"type": kind, "timestamp": rfc3339(at), "data": {"action": action, "target": dict(request.target), "alert": row}}
 
 
-async def _beginning(reply: httpx.Response) -> str:
-    """The first bytes of an answer as one printable line; the rest is not read, nor waited for longer than a second."""
-    text = b""
-    with contextlib.suppress(TimeoutError, httpx.TransportError):
-        async with asyncio.timeout(1.0):
-            async for chunk in reply.aiter_raw():
-                text += chunk
-                if len(text) >= MAX_REPLY:
-                    break
-    return "".join(c if c.isprintable() else " " for c in text[:200].decode("utf-8", "replace")).strip()
-
-
-def _seconds(retry_after: str | None, now: int) -> float | None:
-    """``Retry-After`` as seconds from ``now`` (ns): a number or an HTTP date (RFC 9110, 10.2.3)."""
-    if not retry_after:
-        return None
-    if retry_after.strip().isdecimal():
-        return float(retry_after[:10])
+def _examine(key: str, url: str, allow_http: bool) -> None:
+    """Raises ``ValueError`` for an address to which nothing may be sent."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{key}: an https:// address is expected")
     try:
-        when = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return None
-    return max(0.0, when.replace(tzinfo=when.tzinfo or UTC).timestamp() - now / 1_000_000_000)
+        httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"{key}: {error}") from None
+    if parts.username or parts.password:
+        raise ValueError(f"{key}: user name and password do not belong there, it is shown in messages")
+    if parts.scheme == "http" and not (allow_http or _is_loopback(parts.hostname)):
+        raise ValueError(f"{key}: must be https, as an action must not be readable or forgeable on the way (or set allow_http: true)")
 
 
-def _signers(config: WebhookConfig) -> list[Signer]:
-    if config.secret_env is not None:
-        place, text = f"secret_env {config.secret_env}", os.environ.get(config.secret_env, "")
-    else:
-        place = f"secret_file {config.secret_file}"
-        try:
-            text = Path(str(config.secret_file)).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{place}: {getattr(error, 'strerror', None) or 'not text'}") from None
-    secrets = text.split()
-    if not secrets:
-        raise ConfigError(f"{place}: is empty: make one with: echo whsec_$(openssl rand -base64 32)")
-    for secret in secrets:
-        text = secret.removeprefix("whsec_").rstrip("=")
-        size = len(base64.b64decode(text + "=" * (-len(text) % 4))) if re.fullmatch(r"[A-Za-z0-9+/]+", text) and len(text) % 4 != 1 else 0
-        # "between 24 bytes (192 bits) and 64 bytes (512 bits)", Standard Webhooks, signature scheme.
-        if not 24 <= size <= 64:
-            raise ConfigError(f"{place}: a secret is whsec_ and the base64 of 24 to 64 bytes")
-    return [Signer(secret) for secret in secrets]
+def _origin(url: str) -> str:
+    """``https://host:port``: paths and queries of such addresses are often secrets themselves."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -5,7 +5,7 @@ Both transports are thin; what is taken, refused or dropped is decided in one pl
 
 from __future__ import annotations
 
-from otel_ir.receive.config import NO_COUNTER, AppendFn, Counter, ReceiveConfig, TokenConfig
+from otel_ir.receive.config import NO_COUNTER, AppendFn, Authenticate, Counter, Pages, ReceiveConfig, TokenConfig
 from otel_ir.receive.receiver import Receiver
 
-__all__ = ["NO_COUNTER", "AppendFn", "Counter", "ReceiveConfig", "Receiver", "TokenConfig"]
+__all__ = ["NO_COUNTER", "AppendFn", "Authenticate", "Counter", "Pages", "ReceiveConfig", "Receiver", "TokenConfig"]

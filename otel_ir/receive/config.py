@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Annotated, Protocol
 
 import msgspec
+from starlette.routing import BaseRoute
 
 from otel_ir.errors import ConfigError
 from otel_ir.model import RecordKind
@@ -55,6 +57,22 @@ class TokenConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     def __repr__(self) -> str:
         """Without the token, which is a secret."""
         return f"TokenConfig(tenant={self.tenant!r}, sender={self.sender!r}, services={self.services!r})"
+
+
+Authenticate = Callable[[str | None], TokenConfig]
+"""Who sends, by the ``authorization`` header. Raises ``RefusedError``."""
+
+
+class Pages(Protocol):
+    """Something else that the HTTP port serves. It does not count in the limits of telemetry, so it must have its own."""
+
+    def routes(self, authenticate: Authenticate) -> Sequence[BaseRoute]:
+        """What is served from now on; called when the server starts."""
+        ...
+
+    def stop(self) -> None:
+        """The server is about to stop: no answer is to be held back any longer."""
+        ...
 
 
 class ReceiveConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 
 from otel_ir.receive.admission import Admission
-from otel_ir.receive.config import NO_COUNTER, AppendFn, Counter, ReceiveConfig, parse_endpoint
+from otel_ir.receive.config import NO_COUNTER, AppendFn, Counter, Pages, ReceiveConfig, parse_endpoint
 from otel_ir.receive.grpc_transport import GrpcTransport
 from otel_ir.receive.http_transport import HttpTransport, bind
 
@@ -23,7 +23,7 @@ class Receiver:
     """OTLP over gRPC and HTTP into ``append``; a sender is answered when ``append`` returned.
 
     ``fault`` says why the journal takes no writes at present (``None``: it does); ``/healthz`` asks it. ``metrics`` renders
-    the metrics in the Prometheus text format for ``GET /metrics``.
+    the metrics in the Prometheus text format for ``GET /metrics``. ``pages`` are served on the HTTP port too.
     ``stop`` is safe without ``start`` and twice.
     """
 
@@ -35,8 +35,10 @@ class Receiver:
         *,
         fault: Callable[[], str | None] = _healthy,
         metrics: Callable[[], str] | None = None,
+        pages: Pages | None = None,
     ) -> None:
         self._config, self._append, self._counters, self._fault, self._metrics = config, append, counters, fault, metrics
+        self._pages = pages
         self._admission: Admission | None = None
         self._transports: list[GrpcTransport | HttpTransport] = []
         self.grpc_port = 0
@@ -54,7 +56,7 @@ class Receiver:
         bind(grpc_host, grpc_port, "receive.grpc_endpoint").close()
         self._admission = Admission(self._config, self._append, self._counters)
         try:
-            http = HttpTransport(self._admission, self._fault, http_host, http_port, self._metrics)
+            http = HttpTransport(self._admission, self._fault, http_host, http_port, self._metrics, self._pages)
             self._transports.append(http)
             grpc = GrpcTransport(self._admission, grpc_host, grpc_port)
             self._transports.append(grpc)

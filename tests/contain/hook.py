@@ -71,8 +71,9 @@ class Hook:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
+                self.call = Call(self.path, {k.lower(): v for k, v in self.headers.items()}, body)
                 with hook.changed:
-                    hook.calls.append(Call(self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+                    hook.calls.append(self.call)
                     answer = hook.script.pop(0) if hook.script else hook.then
                     hook.changed.notify_all()
                 try:

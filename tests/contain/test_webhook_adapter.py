@@ -19,7 +19,7 @@ from otel_ir.contain import Webhook, WebhookConfig
 from otel_ir.errors import ConfigError
 from otel_ir.model import Alert, SpanRef
 from otel_ir.model_lifecycle import ActionRequest
-from otel_ir.respond import Outcome, target
+from otel_ir.respond import Finding, Outcome, Readiness, target
 
 ALERT = Alert(
     alert_id="a" * 32,
@@ -41,6 +41,7 @@ ALERT = Alert(
     contributing=(SpanRef("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"),),
 )
 REQUEST = ActionRequest(
+    incident_id="INC-20260101000000-aaaaaa",
     alert_id=ALERT.alert_id,
     verb="revoke_tools",
     adapter="soc",
@@ -81,7 +82,17 @@ def test_the_request_is_signed_and_says_whom_and_why(hook: Hook) -> None:
     payload = call.verified()
     assert payload["type"] == "agent.containment.requested"
     assert payload["timestamp"] == "2026-01-01T00:00:01.000000000Z"
-    assert payload["data"]["action"] == {"id": REQUEST.action_id, "verb": "revoke_tools", "adapter": "soc", "mode": "enforce"}
+    assert payload["data"]["action"] == {
+        "id": REQUEST.action_id,
+        "incident_id": "INC-20260101000000-aaaaaa",
+        "verb": "revoke_tools",
+        "adapter": "soc",
+        "mode": "enforce",
+        "reason": "",
+        "tools": None,
+        "read_only": [],
+        "expires_at": None,
+    }
     assert payload["data"]["target"] == {
         "service.name": "helpdesk",
         "otel_ir.agent.id": "helpdesk/triage",
@@ -289,3 +300,140 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         webhook("https://h/x", secret_env=None, secret_file=str(tmp_path / "none"))
     with pytest.raises(ConfigError, match="ca_file"):
         webhook("https://h/x", ca_file=str(tmp_path / "none"))
+
+
+# Reading back, letting go, and finding out before
+
+
+def check(adapter: Webhook) -> Finding:
+    async def once() -> Finding:
+        try:
+            return await adapter.check(REQUEST)
+        finally:
+            await adapter.close()
+
+    return asyncio.run(once())
+
+
+def checked(hook: Hook, **changes: Any) -> Webhook:
+    return webhook(hook.url, check_url=hook.url + "/check?key=hidden", **changes)
+
+
+def test_the_question_is_signed_and_each_is_another_message(hook: Hook) -> None:
+    hook.then = reply(200, json.dumps({"action_id": REQUEST.action_id, "state": "in_force", "more": 1}).encode())
+    for _ in range(2):
+        assert check(checked(hook)) == Finding("in_force", f"http://127.0.0.1:{hook.server.server_port} says in_force")
+    first, second = hook.calls
+    assert first.path == "/hooks/secret-path/check?key=hidden"
+    assert first.verified()["type"] == "agent.containment.check"
+    assert first.verified()["data"]["action"]["id"] == REQUEST.action_id
+    assert first.headers["webhook-id"].startswith(f"{REQUEST.action_id}-check-")
+    assert first.headers["webhook-id"] != second.headers["webhook-id"]
+
+
+ANSWERS = {
+    "in_force": [b'{"action_id": "%b", "state": "in_force"}'],
+    "not_in_force": [b' {"state": "not_in_force", "action_id": "%b"} '],
+    "unknown": [
+        b"",
+        b"ok",
+        b"[]",
+        b"{}",
+        b'{"action_id": "%b"}',
+        b'{"action_id": "%b", "state": "contained"}',
+        b'{"action_id": "%b", "state": true}',
+        b'{"action_id": "other", "state": "in_force"}',
+        b'{"state": "in_force"}',
+        b"[" * 4096,
+        b"\xff\xfe",
+        b'{"action_id": "%b", "x": "' + b"a" * 5000 + b'", "state": "in_force"}',
+    ],
+}
+
+
+@pytest.mark.parametrize(("result", "body"), [(result, body) for result, bodies in ANSWERS.items() for body in bodies])
+def test_only_a_clear_answer_about_this_action_counts(hook: Hook, result: str, body: bytes) -> None:
+    hook.then = reply(200, body.replace(b"%b", REQUEST.action_id.encode()))
+    finding = check(checked(hook))
+    assert finding.result == result
+    assert "hidden" not in finding.detail
+
+
+@pytest.mark.parametrize("status", [201, 204, 302, 401, 404, 500])
+def test_another_status_is_no_answer(hook: Hook, status: int) -> None:
+    hook.then = reply(status, json.dumps({"action_id": REQUEST.action_id, "state": "in_force"}).encode(), location=hook.url)
+    assert check(checked(hook)).result == "unknown"
+    assert len(hook.calls) == 1
+
+
+def test_no_answer_in_time_is_unknown(hook: Hook) -> None:
+    hook.then = hook.held(reply(204))
+    finding = check(checked(hook, timeout=0.2))
+    assert finding.result == "unknown"
+    assert "hidden" not in finding.detail
+
+
+def test_without_a_check_url_nothing_is_asked(hook: Hook) -> None:
+    assert check(webhook(hook.url)) == Finding("unknown", "no check_url is configured")
+    assert not hook.calls
+    about = webhook(hook.url).about
+    assert (about.check, about.reversible) == ("", False)
+    assert checked(hook).about.check
+    assert checked(hook, reversible=True).about.reversible
+
+
+def test_the_release_is_a_message_of_its_own(hook: Hook) -> None:
+    adapter = webhook(hook.url)
+
+    async def twice() -> list[Outcome]:
+        try:
+            return [await adapter.release(REQUEST, alert) for alert in (ALERT, None)]
+        finally:
+            await adapter.close()
+
+    assert [outcome.result for outcome in asyncio.run(twice())] == ["applied"] * 2
+    first, second = hook.calls
+    assert first.headers["webhook-id"] == second.headers["webhook-id"] == f"{REQUEST.action_id}-release"
+    payload = first.verified()
+    assert payload["type"] == "agent.containment.released"
+    assert payload["data"]["action"]["id"] == REQUEST.action_id
+    assert payload["data"]["alert"]["alert_id"] == ALERT.alert_id
+    assert second.verified()["data"]["alert"] is None
+
+
+def preflight(adapter: Webhook) -> Readiness:
+    return asyncio.run(adapter.preflight())
+
+
+def test_preflight_connects_and_sends_nothing(hook: Hook, tmp_path: Path) -> None:
+    readiness = preflight(checked(hook))
+    assert readiness == Readiness(True, f"connected to http://127.0.0.1:{hook.server.server_port}; nothing was sent")
+    assert not hook.calls
+    cert, key = certificate(tmp_path)
+    secure = Hook((cert, key))
+    try:
+        refused = preflight(webhook(secure.url))
+        assert not refused.ready
+        assert "certificate" in refused.detail.lower()
+        assert preflight(webhook(secure.url, ca_file=str(cert))).ready
+        assert not secure.calls
+    finally:
+        secure.close()
+
+
+def test_preflight_where_nobody_is(hook: Hook) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{free.getsockname()[1]}/secret-path"
+    for adapter in (webhook(nowhere), webhook(hook.url, check_url=nowhere), webhook(hook.url, proxy=nowhere)):
+        readiness = preflight(adapter)
+        assert not readiness.ready
+        assert "cannot be reached" in readiness.detail
+        assert "secret-path" not in readiness.detail
+    assert not preflight(webhook("https://no-such-host.invalid/x")).ready
+    assert "the proxy" in preflight(webhook("https://no-such-host.invalid/x", proxy=hook.url)).detail
+
+
+def test_a_check_url_is_examined_too() -> None:
+    with pytest.raises(ValueError, match="check_url: must be https"):
+        WebhookConfig(url="https://h/x", check_url="http://h/x", secret_env="HOOK_SECRET")
