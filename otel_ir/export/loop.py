@@ -4,50 +4,38 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+import time
+from collections.abc import Iterable, Sequence
 
 from otel_ir.errors import OtelIrError
-from otel_ir.export.otlp import MAX_BATCH, AlertExporter
-from otel_ir.model import Alert
+from otel_ir.export.otlp import MAX_BATCH, Item, OtlpExporter
+from otel_ir.export.sources import Source
 
 _log = logging.getLogger(__name__)
 
 FIRST_DELAY = 1.0
 LONGEST_DELAY = 30.0
 """Seconds until a failed export is tried again; doubled each time."""
-_MAX_SKIPPED = 100
-
-
-class AlertSource(Protocol):
-    """The part of the ledger used here."""
-
-    def unexported(self, limit: int) -> Sequence[Alert]:
-        """Oldest alerts that were not exported, at most ``limit``."""
-
-    def counts(self, alert_ids: Sequence[str]) -> Mapping[str, int]:
-        """How often the condition of each was met so far."""
-
-    def mark_exported(self, alert_ids: Sequence[str]) -> None:
-        """Never give these again."""
+LOOK = 1.0
+"""Seconds between two looks at the sources while nobody says that there is something new."""
+_MAX_ASIDE = 100
 
 
 class ExportLoop:
-    """Drains an ``AlertSource`` through an ``AlertExporter``. ``notify`` wakes it; detection never waits for it."""
+    """Drains its sources through an exporter. ``notify`` wakes it; neither detection nor response ever waits for it."""
 
-    def __init__(self, source: AlertSource, exporter: AlertExporter) -> None:
-        self._source, self._exporter = source, exporter
-        self._size, self._skipped = MAX_BATCH, set[str]()
+    def __init__(self, sources: Iterable[Source], exporter: OtlpExporter) -> None:
+        self._exporter = exporter
+        self._lanes = [_Lane(source, exporter) for source in sources]
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="otel_ir-export", daemon=True)
 
     def start(self) -> None:
         """Begin with what an earlier run left."""
-        self._wake.set()
         self._thread.start()
 
     def notify(self) -> None:
-        """There are new alerts. Cheap; from any thread."""
+        """There is something new. Cheap; from any thread."""
         self._wake.set()
 
     def close(self, timeout: float = 5.0) -> None:
@@ -63,40 +51,88 @@ class ExportLoop:
     def _run(self) -> None:
         delay = FIRST_DELAY
         while True:
-            self._wake.wait()
             self._wake.clear()
-            while not self._drained() and not self._stop.wait(delay):
-                delay = min(delay * 2, LONGEST_DELAY)
-            delay = FIRST_DELAY
-            if self._stop.is_set():
+            last = self._stop.is_set()
+            drained = self._drained()
+            if last:
                 return
+            if drained:
+                delay = FIRST_DELAY
+                self._wake.wait(LOOK)
+            else:
+                self._stop.wait(delay)
+                delay = min(delay * 2, LONGEST_DELAY)
 
     def _drained(self) -> bool:
-        """Whether everything there was is exported."""
+        """One batch of each source in turn, until none has more: a flood of one does not hold up the others. -> whether all went well."""
+        going = self._lanes
+        while going:
+            going = [lane for lane in going if lane.send()]
+        return not any(lane.failed for lane in self._lanes)
+
+
+class _Lane:
+    """One source on its way out, in order. What is refused while another is accepted is set aside: it must not stop all others."""
+
+    def __init__(self, source: Source, exporter: OtlpExporter) -> None:
+        self._source, self._exporter = source, exporter
+        self._size, self._probe = MAX_BATCH, 0
+        self._aside: dict[str, tuple[float, float]] = {}
+        """Keys to when they are tried again (monotonic seconds), and how long they waited for it."""
+        self.failed = False
+
+    def send(self) -> bool:
+        """Send one batch. -> whether to go on at once; ``failed`` says whether to go on later."""
+        self.failed = False
         try:
-            while batch := self._next():
-                ids = [alert.alert_id for alert in batch]
-                delivered = self._exporter.export(batch, self._source.counts(ids))
-                if delivered:
-                    self._source.mark_exported(delivered)
-                if len(delivered) < len(batch):
-                    self._narrow(ids)
-                    return False
-                self._size = min(self._size * 4, MAX_BATCH)
-            again, self._skipped = bool(self._skipped), set()
-            return not again
+            found = self._source.waiting(MAX_BATCH + len(self._aside))
+            if fresh := [item for item in found if item.key not in self._aside]:
+                return self._advance(fresh)
+            self._try_again(found)
         except OtelIrError as error:
-            _log.warning("alerts were not exported: %s", error)
+            _log.warning("the export waits for the ledger: %s", error)
+            self.failed = True
         except Exception:
-            _log.exception("alerts were not exported")
+            _log.exception("the export failed")
+            self.failed = True
         return False
 
-    def _next(self) -> list[Alert]:
-        found = self._source.unexported(self._size + len(self._skipped))
-        return [alert for alert in found if alert.alert_id not in self._skipped][: self._size]
+    def _advance(self, fresh: Sequence[Item]) -> bool:
+        batch = fresh[: self._size]
+        if self._delivered(batch):
+            self._size, self._probe = min(self._size * 4, MAX_BATCH), 0
+            return True
+        if len(batch) > 1:
+            self._size = max(1, len(batch) // 4)
+            return True
+        # Is it this one, or the endpoint? Another one tells; not always the same, since that may be refused for its own sake.
+        others = fresh[1:]
+        if others and self._delivered([others[self._probe % len(others)]]):
+            self._set_aside(batch[0].key, FIRST_DELAY)
+            return True
+        self._probe += 1
+        self.failed = True
+        return False
 
-    def _narrow(self, refused: Sequence[str]) -> None:
-        """Smaller requests next time, and one that is refused alone waits for its next turn: it must not stop all others."""
-        if len(refused) == 1:
-            self._skipped = self._skipped | set(refused) if len(self._skipped) < _MAX_SKIPPED else set()
-        self._size = max(1, self._size // 4)
+    def _try_again(self, found: Sequence[Item]) -> None:
+        now = time.monotonic()
+        for item in [item for item in found if self._aside[item.key][0] <= now][:1]:
+            _, waited = self._aside.pop(item.key)
+            if not self._delivered([item]):
+                self._set_aside(item.key, min(waited * 2, LONGEST_DELAY))
+
+    def _set_aside(self, key: str, wait: float) -> None:
+        if len(self._aside) >= _MAX_ASIDE:
+            del self._aside[next(iter(self._aside))]
+        self._aside[key] = time.monotonic() + wait, wait
+
+    def _delivered(self, batch: Sequence[Item]) -> bool:
+        """Send and mark. -> whether all of it was accepted."""
+        try:
+            delivered = self._exporter.export(batch)
+        except Exception:  # an item that cannot be drawn counts as one that is refused
+            _log.exception("a batch could not be exported")
+            return False
+        if delivered:
+            self._source.mark(delivered)
+        return len(delivered) == len(batch)

@@ -1,28 +1,28 @@
-"""Alerts and metrics to an OTLP endpoint, by the OpenTelemetry SDK's exporters, with the outcome known when the call returns."""
+"""Spans, logs and metrics to an OTLP endpoint, by the OpenTelemetry SDK's exporters, with the outcome known when the call returns."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter as Tally
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.metrics.export import MetricExporter
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otel_ir.export.records import alert_log, alert_span
-from otel_ir.model import Alert
 from otel_ir.telemetry import own_resource
 
 Signal = Literal["traces", "logs", "metrics"]
 
 MAX_BATCH = 100
-"""Alerts per request: with 128 links and three bounded texts each it stays under gRPC's default limit of 4 MiB for a message."""
+"""Items per request: with 128 links or 32 steps, and three bounded texts each, it stays under gRPC's default limit of 4 MiB."""
 _REMEMBERED = 10_000
-"""Alerts of which it is remembered that one signal went through while the other did not."""
+"""Items of which it is remembered that one signal went through while the other did not."""
 
 
 class ExportConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -67,64 +67,60 @@ class Counter(Protocol):
         """Set a gauge."""
 
 
-class AlertExporter:
-    """Sends alerts as spans and log records. Not thread-safe: one caller at a time (``ExportLoop``)."""
+class Item(NamedTuple):
+    """One thing to export: its kind and key, and for each signal that carries it, how it looks (drawn when it is sent)."""
+
+    kind: Literal["alert", "action", "incident"]
+    key: str
+    draw: Mapping[str, Callable[[Resource], Any]]
+
+
+class OtlpExporter:
+    """Sends items as spans and log records. Not thread-safe: one caller at a time (``ExportLoop``)."""
 
     def __init__(self, config: ExportConfig, counter: Counter | None = None) -> None:
         self._counter = counter
         self._resource = own_resource()
-        self._senders: dict[str, Callable[[Sequence[Alert], Mapping[str, int]], bool]] = {}
-        self._clients: list[SpanExporter | LogRecordExporter] = []
-        if "traces" in config.signals:
-            spans: SpanExporter = _client("traces", config)
-            self._clients.append(spans)
-            self._senders["traces"] = lambda alerts, counts: (
-                spans.export([alert_span(a, self._resource, count=counts.get(a.alert_id, 1)) for a in alerts]) is SpanExportResult.SUCCESS
-            )
-        if "logs" in config.signals:
-            logs: LogRecordExporter = _client("logs", config)
-            self._clients.append(logs)
-            self._senders["logs"] = lambda alerts, counts: (
-                logs.export([alert_log(a, self._resource, count=counts.get(a.alert_id, 1)) for a in alerts])
-                is LogRecordExportResult.SUCCESS
-            )
-        self._sent: dict[str, OrderedDict[str, None]] = {signal: OrderedDict() for signal in self._senders}
+        self._clients: dict[str, SpanExporter | LogRecordExporter] = {
+            signal: _client(signal, config) for signal in ("traces", "logs") if signal in config.signals
+        }
+        self._sent: dict[str, OrderedDict[tuple[str, str], None]] = {signal: OrderedDict() for signal in self._clients}
 
-    def export(self, alerts: Sequence[Alert], counts: Mapping[str, int] | None = None) -> list[str]:
-        """Send alerts now. Returns the ids of those which *every* configured signal accepted; the others are to be sent again.
+    def export(self, items: Sequence[Item]) -> list[str]:
+        """Send items now. -> the keys of those which *every* configured signal that carries them accepted; send the others again.
 
-        ``counts``: alert id -> how often its condition was met so far. An alert whose span went through while its log record
-        did not is not sent again as a span.
+        An item whose span went through while its log record did not is not sent again as a span.
         """
-        for start in range(0, len(alerts), MAX_BATCH):
-            for signal, sender in self._senders.items():
-                batch = [alert for alert in alerts[start : start + MAX_BATCH] if alert.alert_id not in self._sent[signal]]
-                if batch and self._send(signal, sender, batch, counts or {}):
-                    self._sent[signal].update((alert.alert_id, None) for alert in batch)
-        delivered = [alert.alert_id for alert in alerts if all(alert.alert_id in sent for sent in self._sent.values())]
+        for start in range(0, len(items), MAX_BATCH):
+            for signal, sent in self._sent.items():
+                batch = [item for item in items[start : start + MAX_BATCH] if signal in item.draw and item[:2] not in sent]
+                if batch and self._send(signal, batch):
+                    sent.update((item[:2], None) for item in batch)
+        delivered = [item for item in items if all(item[:2] in sent for signal, sent in self._sent.items() if signal in item.draw)]
         self._forget(delivered)
-        return delivered
+        return [item.key for item in delivered]
 
     def close(self) -> None:
         """Abort a retry under way and close the connections."""
-        clients, self._clients = self._clients, []
-        for client in clients:
+        for client in self._clients.values():
             client.shutdown()
 
-    def _send(self, signal: str, sender: Callable[..., bool], batch: Sequence[Alert], counts: Mapping[str, int]) -> bool:
+    def _send(self, signal: str, batch: Sequence[Item]) -> bool:
+        drawn = [item.draw[signal](self._resource) for item in batch]
         started = time.perf_counter()
-        accepted = sender(batch, counts)
+        accepted = self._clients[signal].export(drawn) in (SpanExportResult.SUCCESS, LogRecordExportResult.SUCCESS)
         outcome = "accepted" if accepted else "failed"
         if self._counter:
-            self._counter.add("otel_ir.export.alerts", len(batch), signal=signal, outcome=outcome)
+            for kind, count in Tally(item.kind for item in batch).items():
+                self._counter.add("otel_ir.export.items", count, kind=kind, signal=signal, outcome=outcome)
             self._counter.record("otel_ir.export.duration", time.perf_counter() - started, signal=signal, outcome=outcome)
             self._counter.set("otel_ir.export.failing", 0 if accepted else 1, signal=signal)
         return accepted
 
-    def _forget(self, delivered: Sequence[str]) -> None:
+    def _forget(self, delivered: Sequence[Item]) -> None:
         for sent in self._sent.values():
-            for alert_id in delivered:
-                sent.pop(alert_id, None)
+            for item in delivered:
+                sent.pop(item[:2], None)
             while len(sent) > _REMEMBERED:
                 sent.popitem(last=False)
 

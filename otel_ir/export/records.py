@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context import Context
@@ -29,14 +29,17 @@ MAX_TEXT = 4096
 """Characters of one attribute value. Descriptions quote tool arguments, and those may be any size."""
 
 
-class Attribute(NamedTuple):
-    """Where an attribute of an alert comes from, and what it means. ``None`` and empty values are left out."""
+Told = TypeVar("Told")
 
-    read: Callable[[Alert], AttributeValue | None]
+
+class Attribute(NamedTuple, Generic[Told]):
+    """Where an attribute of an alert (or a change) comes from, and what it means. ``None`` and empty values are left out."""
+
+    read: Callable[[Told], AttributeValue | None]
     meaning: str
 
 
-ATTRIBUTES: dict[str, Attribute] = {
+ATTRIBUTES: dict[str, Attribute[Alert]] = {
     "agent.threat.detection.rule_id": Attribute(lambda a: a.rule_id, "id of the rule that fired"),
     "agent.threat.detection.ruleset": Attribute(lambda a: a.ruleset, "digest of the rule set"),
     "agent.threat.detection.severity": Attribute(lambda a: a.severity, "low, medium, high or critical"),
@@ -75,12 +78,17 @@ _SEVERITY = {
 
 def alert_attributes(alert: Alert, count: int = 1) -> Mapping[str, AttributeValue]:
     """Attributes of an alert: the same on its span, its span event and its log record."""
-    values = {name: _bounded(attribute.read(alert)) for name, attribute in ATTRIBUTES.items()}
-    return {name: value for name, value in values.items() if value} | {COUNT: count}
+    return {**attributes_of(alert, ATTRIBUTES), COUNT: count}
 
 
-def alert_span(alert: Alert, resource: Resource, *, count: int = 1) -> ReadableSpan:
-    """Child span of the offending span, with the span event, and links to the contributing spans.
+def attributes_of(told: Told, table: Mapping[str, Attribute[Told]]) -> dict[str, AttributeValue]:
+    """What a table says of one alert or change, bounded, without what is empty."""
+    values = {name: bounded(attribute.read(told)) for name, attribute in table.items()}
+    return {name: value for name, value in values.items() if value}
+
+
+def alert_span(alert: Alert, resource: Resource, *, count: int = 1, more: Mapping[str, AttributeValue] | None = None) -> ReadableSpan:
+    """Child span of the offending span, with the span event, and links to the contributing spans. ``more``: further attributes.
 
     Its span id is derived from the alert id, so that an export repeated after a crash is the same span and not a second one.
     Without a usable trace id (an alert from a log without one) it is the root of a trace derived in the same way.
@@ -89,11 +97,11 @@ def alert_span(alert: Alert, resource: Resource, *, count: int = 1) -> ReadableS
     the detection did not. Error status would turn every alert into an error rate of otel_ir and mark the agent's healthy trace
     as failed. To keep or find such traces, use the attribute ``agent.threat.detection.severity``, which is on the span itself.
     """
-    attributes = alert_attributes(alert, count)
+    attributes = {**alert_attributes(alert, count), **(more or {})}
     return ReadableSpan(
         name=f"{EVENT_NAME} {alert.signal}"[:256],
-        context=_own_context(alert),
-        parent=_context(alert.trace_id, alert.span_id),
+        context=alert_context(alert),
+        parent=remote_context(alert.trace_id, alert.span_id),
         resource=resource,
         attributes=attributes,
         events=[Event(EVENT_NAME, attributes, timestamp=alert.event_time)],
@@ -101,7 +109,7 @@ def alert_span(alert: Alert, resource: Resource, *, count: int = 1) -> ReadableS
         kind=SpanKind.INTERNAL,
         start_time=alert.event_time,
         end_time=alert.event_time,
-        instrumentation_scope=_SCOPE,
+        instrumentation_scope=SCOPE,
     )
 
 
@@ -110,14 +118,14 @@ def alert_log(alert: Alert, resource: Resource, *, count: int = 1) -> ReadableLo
     record = LogRecord(
         timestamp=alert.event_time,
         observed_timestamp=alert.received or alert.event_time,
-        context=set_span_in_context(NonRecordingSpan(_context(alert.trace_id, alert.span_id) or _own_context(alert)), Context()),
+        context=log_context(remote_context(alert.trace_id, alert.span_id) or alert_context(alert)),
         severity_text=alert.severity,
         severity_number=_SEVERITY.get(alert.severity, SeverityNumber.WARN),
-        body=str(_bounded(": ".join(part for part in (alert.title or alert.signal, alert.description) if part))),
+        body=str(bounded(": ".join(part for part in (alert.title or alert.signal, alert.description) if part))),
         attributes=alert_attributes(alert, count),
         event_name=EVENT_NAME,
     )
-    return ReadableLogRecord(record, resource, _SCOPE)
+    return ReadableLogRecord(record, resource, SCOPE)
 
 
 def derived_id(kind: str, key: str, size: int) -> int:
@@ -125,36 +133,43 @@ def derived_id(kind: str, key: str, size: int) -> int:
     return int.from_bytes(hashlib.sha256(f"otel_ir.{kind}:{key}".encode()).digest()[:size]) or 1
 
 
-_SCOPE = InstrumentationScope(SCOPE_NAME, __version__)
+SCOPE = InstrumentationScope(SCOPE_NAME, __version__)
 
 
-def _own_context(alert: Alert) -> SpanContext:
-    parent = _context(alert.trace_id, alert.span_id)
+def alert_context(alert: Alert) -> SpanContext:
+    """The alert's own span."""
+    parent = remote_context(alert.trace_id, alert.span_id)
     trace_id = parent.trace_id if parent else derived_id("alert.trace", alert.alert_id, 16)
-    return SpanContext(trace_id, derived_id("alert.span", alert.alert_id, 8), is_remote=False, trace_flags=_SAMPLED)
+    return SpanContext(trace_id, derived_id("alert.span", alert.alert_id, 8), is_remote=False, trace_flags=SAMPLED)
 
 
-_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 
 
-def _context(trace_id: str, span_id: str) -> SpanContext | None:
+def remote_context(trace_id: str, span_id: str) -> SpanContext | None:
     """A remote span by its ids in hex; ``None`` when they are not ids that OTLP allows (16 and 8 bytes, not zero)."""
     try:
-        context = SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=_SAMPLED)
+        context = SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=SAMPLED)
     except ValueError:
         return None
     return context if context.is_valid else None
 
 
+def log_context(context: SpanContext) -> Context:
+    """Where a log record says it belongs."""
+    return set_span_in_context(NonRecordingSpan(context), Context())
+
+
 def _links(contributing: Iterable[SpanRef]) -> list[Link]:
-    contexts = (_context(*ref) for ref in tuple(contributing)[-MAX_CONTRIBUTING:])
+    contexts = (remote_context(*ref) for ref in tuple(contributing)[-MAX_CONTRIBUTING:])
     return [Link(context, {"otel_ir.link": "contributing"}) for context in contexts if context]
 
 
-def _bounded(value: AttributeValue | None) -> AttributeValue | None:
+def bounded(value: AttributeValue | None) -> AttributeValue | None:
+    """``value`` as OTLP can carry it: texts cut, lists of texts only."""
     if isinstance(value, str):
         # protobuf refuses lone surrogates, and would lose the whole attribute.
         return value[:MAX_TEXT].encode("utf-8", "replace").decode()
     if isinstance(value, tuple):
-        return [str(_bounded(item)) for item in value[:64] if isinstance(item, str)]
+        return [str(bounded(item)) for item in value[:64] if isinstance(item, str)]
     return value

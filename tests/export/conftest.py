@@ -65,7 +65,7 @@ _REQUESTS = {
 }
 
 
-def _grpc_server(sink: Sink, tls: tuple[Path, Path] | None = None) -> grpc.Server:
+def _grpc_server(sink: Sink, tls: tuple[Path, Path] | None = None, port: int = 0) -> grpc.Server:
     def servicer(signal: str, base: type) -> Any:
         def export(_self: Any, request: Any, context: grpc.ServicerContext) -> Any:
             headers = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
@@ -83,14 +83,14 @@ def _grpc_server(sink: Sink, tls: tuple[Path, Path] | None = None) -> grpc.Serve
     )
     if tls:
         credentials = grpc.ssl_server_credentials([(tls[1].read_bytes(), tls[0].read_bytes())])
-        sink.endpoint = f"https://127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}"
+        sink.endpoint = f"https://127.0.0.1:{server.add_secure_port(f'127.0.0.1:{port}', credentials)}"
     else:
-        sink.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        sink.endpoint = f"http://127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
     server.start()
     return server
 
 
-def _http_server(sink: Sink, tls: tuple[Path, Path] | None = None) -> ThreadingHTTPServer:
+def _http_server(sink: Sink, tls: tuple[Path, Path] | None = None, port: int = 0) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
@@ -107,7 +107,7 @@ def _http_server(sink: Sink, tls: tuple[Path, Path] | None = None) -> ThreadingH
         def log_message(self, *_args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     if tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*tls)
@@ -118,14 +118,14 @@ def _http_server(sink: Sink, tls: tuple[Path, Path] | None = None) -> ThreadingH
 
 
 @contextmanager
-def serving(protocol: str, tls: tuple[Path, Path] | None = None) -> Iterator[Sink]:
+def serving(protocol: str, tls: tuple[Path, Path] | None = None, port: int = 0) -> Iterator[Sink]:
     sink = Sink(protocol)
     if sink.protocol == "grpc":
-        server = _grpc_server(sink, tls)
+        server = _grpc_server(sink, tls, port)
         yield sink
         server.stop(None).wait()
     else:
-        http = _http_server(sink, tls)
+        http = _http_server(sink, tls, port)
         yield sink
         http.shutdown()
         http.server_close()

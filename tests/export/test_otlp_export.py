@@ -9,7 +9,8 @@ import pytest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from otel_ir.errors import StorageError
-from otel_ir.export import ATTRIBUTES, AlertExporter, ExportConfig, ExportLoop, alert_span, metric_exporter
+from otel_ir.export import ATTRIBUTES, ExportConfig, ExportLoop, OtlpExporter, alert_item, alert_span, metric_exporter
+from otel_ir.export.sources import Alerts
 from otel_ir.model import Alert, SpanRef
 from otel_ir.telemetry import Telemetry, own_resource
 
@@ -84,8 +85,8 @@ def config(sink: Any, **changes: Any) -> ExportConfig:
 
 def test_span_log_and_metric_arrive_whole(sink: Any) -> None:
     telemetry = Telemetry(metric_exporter(config(sink)), interval=3600)
-    exporter = AlertExporter(config(sink, headers={"Authorization": "Bearer t"}), telemetry)
-    assert exporter.export([alert()], {"a" * 32: 3}) == ["a" * 32]
+    exporter = OtlpExporter(config(sink, headers={"Authorization": "Bearer t"}), telemetry)
+    assert exporter.export([alert_item(alert(), 3)]) == ["a" * 32]
 
     (request,) = sink.requests["traces"]
     (resource_spans,) = request.resource_spans
@@ -127,54 +128,54 @@ def test_span_log_and_metric_arrive_whole(sink: Any) -> None:
     (point,) = metrics["otel_ir.alerts"].sum.data_points
     assert attributes(point.attributes) == {"severity": "critical", "stage": "compromise", "rule_id": "r", "signal": "data_exfiltration"}
     assert point.as_int == 1
-    assert {attributes(p.attributes)["signal"] for p in metrics["otel_ir.export.alerts"].sum.data_points} == {"traces", "logs"}
+    assert {attributes(p.attributes)["signal"] for p in metrics["otel_ir.export.items"].sum.data_points} == {"traces", "logs"}
     assert any(headers.get("authorization") == "Bearer t" for headers in sink.headers)
     exporter.close()
 
 
 def test_tls_is_checked(tls_sink: Any) -> None:
     sink, certificate_file = tls_sink
-    trusting = AlertExporter(config(sink, certificate_file=str(certificate_file)))
-    assert trusting.export([alert()]) == ["a" * 32]
+    trusting = OtlpExporter(config(sink, certificate_file=str(certificate_file)))
+    assert trusting.export([alert_item(alert())]) == ["a" * 32]
     trusting.close()
-    suspicious = AlertExporter(config(sink, timeout=0.5))
-    assert suspicious.export([alert()]) == []
+    suspicious = OtlpExporter(config(sink, timeout=0.5))
+    assert suspicious.export([alert_item(alert())]) == []
     suspicious.close()
     assert len(sink.spans()) == len(sink.logs()) == 1
 
 
 def test_an_export_repeated_is_the_same_span(sink: Any) -> None:
     for _ in range(2):
-        exporter = AlertExporter(config(sink))
-        exporter.export([alert()])
+        exporter = OtlpExporter(config(sink))
+        exporter.export([alert_item(alert())])
         exporter.close()
     assert len({span.span_id for span in sink.spans()}) == 1
     assert len(sink.spans()) == 2
 
 
 def test_one_signal_refused_is_sent_again_alone(sink: Any) -> None:
-    exporter = AlertExporter(config(sink))
+    exporter = OtlpExporter(config(sink))
     sink.refuse = {"logs"}
-    assert exporter.export([alert()]) == []
+    assert exporter.export([alert_item(alert())]) == []
     sink.refuse = set()
-    assert exporter.export([alert()]) == ["a" * 32]
+    assert exporter.export([alert_item(alert())]) == ["a" * 32]
     assert len(sink.spans()) == len(sink.logs()) == 1
     exporter.close()
 
 
 def test_signals_can_be_left_out(sink: Any) -> None:
     """Jaeger takes traces only and would refuse logs forever."""
-    exporter = AlertExporter(config(sink, signals=("traces",)))
-    assert exporter.export([alert()]) == ["a" * 32]
+    exporter = OtlpExporter(config(sink, signals=("traces",)))
+    assert exporter.export([alert_item(alert())]) == ["a" * 32]
     assert not sink.requests["logs"]
     assert metric_exporter(config(sink, signals=("traces",))) is None
     exporter.close()
 
 
 def test_a_large_number_goes_out_in_several_requests(sink: Any) -> None:
-    exporter = AlertExporter(config(sink))
+    exporter = OtlpExporter(config(sink))
     alerts = [alert(alert_id=f"{n:032x}", contributing=tuple(SpanRef(TRACE, f"{i:016x}") for i in range(1, 129))) for n in range(250)]
-    assert len(exporter.export(alerts)) == 250
+    assert len(exporter.export([alert_item(one) for one in alerts])) == 250
     assert [len(r.resource_spans[0].scope_spans[0].spans) for r in sink.requests["traces"]] == [100, 100, 50]
     assert max(r.ByteSize() for r in sink.requests["traces"]) < 4 * 1024 * 1024
     exporter.close()
@@ -191,9 +192,9 @@ def test_without_ids_the_alert_is_a_trace_of_its_own() -> None:
 
 
 def test_hostile_text_is_bounded_and_encodable(sink: Any) -> None:
-    exporter = AlertExporter(config(sink))
+    exporter = OtlpExporter(config(sink))
     hostile = alert(description="x" * 100_000, agent_name="\ud800\x00<script>", conversation_id=None)
-    assert exporter.export([hostile]) == ["a" * 32]
+    assert exporter.export([alert_item(hostile)]) == ["a" * 32]
     values = attributes(sink.spans()[0].attributes)
     assert len(values["otel_ir.alert.description"]) == 4096
     assert values["gen_ai.agent.name"] == "?\x00<script>"
@@ -244,7 +245,7 @@ class Ledger:
 
 def test_loop_exports_what_is_left_and_what_comes(sink: Any) -> None:
     ledger = Ledger([alert(alert_id=f"{n:032x}") for n in range(3)])
-    loop = ExportLoop(ledger, AlertExporter(config(sink)))
+    loop = ExportLoop([Alerts(ledger)], OtlpExporter(config(sink)))
     loop.start()
     ledger.wait(3)
     ledger.alerts.append(alert(alert_id="b" * 32))
@@ -261,7 +262,7 @@ def test_loop_tries_again_until_accepted(sink: Any, monkeypatch: pytest.MonkeyPa
     ledger = Ledger([alert()])
     ledger.broken = 2
     sink.refuse = {"traces", "logs"}
-    loop = ExportLoop(ledger, AlertExporter(config(sink)))
+    loop = ExportLoop([Alerts(ledger)], OtlpExporter(config(sink)))
     loop.start()
     with sink.arrived:
         assert sink.arrived.wait_for(lambda: len(sink.headers) >= 4, 20)
@@ -277,7 +278,7 @@ def test_one_that_is_refused_for_ever_does_not_stop_the_others(sink: Any, monkey
     sink.poison = b"poison"
     alerts = [alert(alert_id=f"{n:032x}", description="poison" if n in (0, 7) else "good") for n in range(10)]
     ledger = Ledger(alerts)
-    loop = ExportLoop(ledger, AlertExporter(config(sink)))
+    loop = ExportLoop([Alerts(ledger)], OtlpExporter(config(sink)))
     loop.start()
     ledger.wait(8)
     assert sorted(ledger.exported) == [f"{n:032x}" for n in range(10) if n not in (0, 7)]
@@ -288,7 +289,7 @@ def test_one_that_is_refused_for_ever_does_not_stop_the_others(sink: Any, monkey
 
 def test_loop_stops_promptly_when_the_endpoint_is_dead() -> None:
     ledger = Ledger([alert()])
-    loop = ExportLoop(ledger, AlertExporter(ExportConfig(endpoint="http://127.0.0.1:9", timeout=600)))
+    loop = ExportLoop([Alerts(ledger)], OtlpExporter(ExportConfig(endpoint="http://127.0.0.1:9", timeout=600)))
     loop.start()
     loop.close(timeout=0.2)
     assert not loop._thread.is_alive()

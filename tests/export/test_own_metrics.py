@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import otel_ir
-from otel_ir.export import ATTRIBUTES
-from otel_ir.export.records import COUNT
+from otel_ir.export import ACTION_ATTRIBUTES, ATTRIBUTES, INCIDENT_ATTRIBUTES
+from otel_ir.export.changes import ACTION_SEVERITY, OUR_FAULT
+from otel_ir.export.records import COUNT, Attribute
+from otel_ir.model_lifecycle import TOLD
 from otel_ir.telemetry import MAX_SERIES, METRICS, Telemetry
 
 PACKAGE = Path(otel_ir.__file__).parent
@@ -123,7 +127,34 @@ def test_docs_have_every_metric() -> None:
     assert table == expected, f"put this between the marks in docs/alerts.md:\n{expected}"
 
 
+def section(mark: str) -> str:
+    return (DOCS / "alerts.md").read_text(encoding="utf-8").partition(f"<!-- {mark} -->\n")[2].partition(f"<!-- /{mark} -->")[0]
+
+
+@pytest.mark.parametrize(("mark", "table"), [("action-attributes", ACTION_ATTRIBUTES), ("incident-attributes", INCIDENT_ATTRIBUTES)])
+def test_docs_have_every_attribute_of_changes(mark: str, table: Mapping[str, Attribute[Any]]) -> None:
+    rows = ["| attribute | meaning |", "|---|---|", *(f"| `{name}` | {attribute.meaning} |" for name, attribute in table.items())]
+    assert section(mark) == "\n".join(rows) + "\n"
+
+
+def test_docs_have_every_state_that_is_told() -> None:
+    rows = ["| state | severity of the log record | status of the span |", "|---|---|---|"]
+    rows += [f"| `{state}` | {ACTION_SEVERITY[state].name} | {'error' if state in OUR_FAULT else ''} |" for state in TOLD]
+    assert section("containment-states") == "\n".join(rows) + "\n"
+
+
+def test_the_alerting_rules_of_the_docs_ask_for_metrics_that_exist(telemetry: Telemetry) -> None:
+    telemetry.add("otel_ir.actions", adapter="guard", verb="pause_agent", state="violated", mode="enforce")
+    telemetry.set("otel_ir.export.failing", 0, signal="logs")
+    telemetry.set("otel_ir.drill.age", 1)
+    telemetry.set("otel_ir.drill.passed", 1)
+    names = {sample.name for family in text_string_to_metric_families(telemetry.render()) for sample in family.samples}
+    (rules,) = re.findall(r"```yaml\n(# otel-ir-rules.yaml.*?)```", (DOCS / "alerts.md").read_text(encoding="utf-8"), re.DOTALL)
+    for rule in yaml.safe_load(rules)["groups"][0]["rules"]:
+        assert set(re.findall(r"otel_ir_\w+", rule["expr"])) <= names, rule["alert"]
+
+
 def test_docs_have_every_attribute() -> None:
     page = (DOCS / "alerts.md").read_text(encoding="utf-8")
-    documented = re.findall(r"^\| `([a-z_.]+)` \|", page.partition("## Attributes")[2].partition("## Metrics")[0], re.MULTILINE)
+    documented = re.findall(r"^\| `([a-z_.]+)` \|", page.partition("## Attributes of an alert")[2].partition("\n## ")[0], re.MULTILINE)
     assert sorted(documented) == sorted([*ATTRIBUTES, COUNT])
