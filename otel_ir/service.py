@@ -1,7 +1,4 @@
-"""``otel-ir serve``: the stages joined.
-
-The engine folds in a thread of its own; everything outside the fold is idempotent on what it gives.
-"""
+"""``otel-ir serve``: the stages joined, from open to drain."""
 
 from __future__ import annotations
 
@@ -9,189 +6,37 @@ import asyncio
 import json
 import logging
 import os
-import threading
 import time
-from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from otel_ir.config import Config
-from otel_ir.contain import build_adapters
+from otel_ir.contain import GuardHub, Surroundings, build_adapters
+from otel_ir.contain.guard_http import GuardPages
 from otel_ir.engine import CODE, RULESET_ACTIVATED, Fold
-from otel_ir.errors import ConfigError, OtelIrError, StorageError
-from otel_ir.export import AlertExporter, ExportLoop, metric_exporter
+from otel_ir.errors import ConfigError, StorageError
+from otel_ir.export import ExportLoop, OtlpExporter, ledger_sources, metric_exporter
+from otel_ir.guard_keeper import GuardKeeper, guard_info
 from otel_ir.journal import FileJournal
-from otel_ir.model import FoldOutput, Record
+from otel_ir.loop import Engine
+from otel_ir.model import Alert
 from otel_ir.receive import Receiver
 from otel_ir.respond import Responder, load_policy
 from otel_ir.rules_path import shipped_rules
 from otel_ir.sigma import load_rules
 from otel_ir.sigma.ruleset import RuleSet
-from otel_ir.store import CheckpointStore, EvidenceStore, Ledger
+from otel_ir.store import CheckpointStore, EvidenceStore, Ledger, SnapshotStore, ledger_levels
 from otel_ir.store.rulesets import RuleSetArchive, rule_files
 from otel_ir.telemetry import Telemetry
 
 _log = logging.getLogger(__name__)
 
-READ_RECORDS = 256
-READ_BYTES = 32 * 1024 * 1024
-"""What is folded at once at most: large frames cost less per span, and a full one folds in well under a second."""
-IDLE_SECONDS = 0.5
-RETRY_SECONDS = 1.0
 RELOAD_SECONDS = 2.0
-MAINTAIN_SECONDS = 300.0
-
-
-class Engine:
-    """The fold's loop: journal -> fold -> ledger, response, evidence, checkpoint. One thread."""
-
-    def __init__(
-        self, fold: Callable[[], Fold], journal: FileJournal, ledger: Ledger, evidence: EvidenceStore, checkpoints: CheckpointStore,
-        responder: Responder, telemetry: Telemetry, *, notify: Callable[[], None], checkpoint_seconds: float, skipped: Path,
-    ) -> None:  # fmt: skip
-        self._new_fold, self._journal, self._ledger, self._evidence = fold, journal, ledger, evidence
-        self._checkpoints, self._responder, self._telemetry, self._notify = checkpoints, responder, telemetry, notify
-        self._checkpoint_seconds, self._skipped_file = checkpoint_seconds, skipped
-        self._skipped = frozenset(json.loads(skipped.read_text())) if skipped.exists() else frozenset()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="otel_ir-engine")
-        self._checkpointed = self._maintained = time.monotonic()
-        self._evicted = self._careful_until = 0
-        self.fold = self._restored()
-        self.failed: str | None = None
-        telemetry.observe("otel_ir.journal.lag", lambda: journal.last - self.fold.ordinal)
-        telemetry.observe("otel_ir.checkpoint.age", lambda: time.monotonic() - self._checkpointed)
-
-    def start(self) -> None:
-        """Begin with what the journal holds after the newest checkpoint."""
-        self._thread.start()
-
-    def drain(self, timeout: float) -> bool:
-        """Fold what the journal holds, write evidence, stop. ``False`` when ``timeout`` (seconds) passed first; nothing is lost then."""
-        end = time.monotonic() + timeout
-        while self.fold.ordinal < self._journal.last and self.failed is None and time.monotonic() < end:
-            time.sleep(0.01)
-        self._stop.set()
-        self._thread.join(max(0.0, end - time.monotonic()) + IDLE_SECONDS)
-        return not self._thread.is_alive() and self.fold.ordinal >= self._journal.last
-
-    def _restored(self) -> Fold:
-        fold = self._new_fold()
-        restored = self._checkpoints.load()
-        for reason in restored.skipped:
-            _log.warning("checkpoint not used: %s", reason)
-        if restored.checkpoint and restored.checkpoint.ordinal <= min(self._evidence.version, self._journal.last):
-            fold.restore(restored.checkpoint.state)
-        elif self._journal.first > 1:
-            _log.warning("no checkpoint can be used: replaying from journal record %d, older ones are gone", self._journal.first)
-            fold.ordinal = self._journal.first - 1
-        return fold
-
-    def _run(self) -> None:
-        try:
-            while not self._stop.is_set():
-                self._step()
-            self._durably(self._evidence.flush)
-        except Exception as error:  # the last line: /healthz turns to 503, and the operator is told why
-            self.failed = f"detection stopped: {error}"
-            _log.exception("detection stopped; received spans stay in the journal")
-
-    def _step(self) -> None:
-        if not self._journal.wait(self.fold.ordinal, IDLE_SECONDS):
-            if self._evidence.due:
-                self._durably(self._evidence.flush)
-            self._maintain()
-            return
-        most = 1 if self.fold.ordinal < self._careful_until else READ_RECORDS
-        records = self._journal.read(self.fold.ordinal, max_records=most, max_bytes=READ_BYTES)
-        kept = [record for record in records if record.ordinal not in self._skipped]
-        if not kept and records:
-            self.fold.ordinal = records[-1].ordinal
-        for frame in self.fold.frames(kept):
-            if self._stop.is_set():
-                return
-            try:
-                began = time.perf_counter()
-                output = self.fold.fold(frame)
-            except OtelIrError:
-                raise
-            except Exception:
-                self._survive(frame)
-                return
-            self._telemetry.record("otel_ir.fold.duration", time.perf_counter() - began, stage="all")
-            self._deliver(frame, output)
-
-    def _survive(self, frame: list[Record]) -> None:
-        """A record that the fold cannot take must cost nobody else anything: find it, set it aside, and go on from the checkpoint."""
-        if len(frame) > 1:
-            self._careful_until = frame[-1].ordinal
-            _log.exception("journal records %d to %d cannot be folded together; one by one now", frame[0].ordinal, frame[-1].ordinal)
-        else:
-            bad = frame[0].ordinal
-            _log.exception("journal record %d cannot be folded; it is set aside (%s)", bad, self._skipped_file)
-            self._skipped |= {bad}
-            draft = self._skipped_file.with_suffix(".tmp")
-            draft.write_text(json.dumps(sorted(self._skipped)))
-            draft.replace(self._skipped_file)
-            self._telemetry.add("otel_ir.decode.rejected")
-        self.fold = self._restored()
-
-    def _deliver(self, frame: list[Record], output: FoldOutput) -> None:
-        now = time.time_ns()
-        new = self._durably(lambda: self._ledger.record_alerts(output.alerts, now)) if output.alerts else []
-        if output.updates:
-            self._durably(lambda: self._ledger.apply_updates(output.updates))
-        if output.alerts:
-            # All of them, also those a replay brought again: the durable latch decides what is still to be done.
-            self._responder.handle(output.alerts)
-            self._notify()
-        self._durably(lambda: self._evidence.append(output.events, output.patches, frame[-1].ordinal))
-        for alert in new:
-            self._telemetry.add("otel_ir.alerts", severity=alert.severity, stage=alert.stage, rule_id=alert.rule_id, signal=alert.signal)
-            self._telemetry.record("otel_ir.alert.latency", (time.time_ns() - alert.received) / 1e9, severity=alert.severity)
-        self._telemetry.add("otel_ir.fold.records", len(frame))
-        self._telemetry.add("otel_ir.store.events", output.events.height)
-        for kind, count in output.events["event.type"].value_counts().iter_rows():
-            self._telemetry.add("otel_ir.events", count, type=kind)
-        if self.fold.rejected:
-            self._telemetry.add("otel_ir.decode.rejected", len(self.fold.rejected))
-            self.fold.rejected.clear()
-        if self.fold.at_epoch:
-            self._end_epoch()
-
-    def _end_epoch(self) -> None:
-        evicted = self.fold.detector.evicted
-        if evicted > self._evicted:
-            self._telemetry.add("otel_ir.state.evicted", evicted - self._evicted, table="windows")
-        self._evicted = evicted
-        if time.monotonic() - self._checkpointed < self._checkpoint_seconds or not self._responder.flush(RETRY_SECONDS):
-            return
-        # A checkpoint never runs ahead of evidence, nor of what was decided about its alerts.
-        self._durably(self._evidence.flush)
-        self._durably(lambda: self._checkpoints.save(self.fold.ordinal, self.fold.state()))
-        self._journal.retain(self._checkpoints.floor)
-        self._checkpointed = time.monotonic()
-        self._maintain()
-
-    def _maintain(self) -> None:
-        if time.monotonic() - self._maintained >= MAINTAIN_SECONDS:
-            self._maintained = time.monotonic()
-            try:
-                self._evidence.maintain()
-            except StorageError as error:  # upkeep may fail without harm: what is written stays as it is
-                _log.warning("evidence was not tidied up: %s", error)
-
-    def _durably(self, write: Callable[[], Any]) -> Any:
-        """A full disk delays; it loses nothing: tries until it is written, or the process stops (the journal has it then)."""
-        while True:
-            try:
-                return write()
-            except StorageError as error:
-                _log.error("%s; trying again", error)
-                if self._stop.wait(RETRY_SECONDS):
-                    raise
+RECALL_NANOS = 30 * 86_400 * 1_000_000_000
+"""Guards that were heard of so long ago are remembered at a start."""
 
 
 class Service:
@@ -209,13 +54,22 @@ class Service:
         self.ruleset = self._first_rules()
         self.ledger = Ledger.open(config.ledger or f"sqlite:///{self.data / 'ledger.db'}")
         self.evidence = EvidenceStore.open(config.evidence_url or str(self.data / "evidence"), config.evidence)
-        adapters = build_adapters(self.policy, document)
-        self.responder = Responder(self.ledger, adapters, self.policy, enforce=config.enforce, counter=self.telemetry)
-        self.exporter = ExportLoop(self.ledger, AlertExporter(config.export, self.telemetry)) if config.export else None
+        self.snapshots = SnapshotStore(self.data / "snapshots")
+        self._main: asyncio.AbstractEventLoop | None = None
+        self.hub = GuardHub(
+            on_change=GuardKeeper(self.ledger).take,
+            on_blocked=lambda _guard, calls: self.telemetry.add("otel_ir.guard.blocked", len(calls)),
+        )
+        self.exporter = ExportLoop(ledger_sources(self.ledger), OtlpExporter(config.export, self.telemetry)) if config.export else None
+        notify = self.exporter.notify if self.exporter else lambda: None
+        self.responder = Responder(
+            self.ledger, build_adapters(self.policy, document, Surroundings(hub=self.hub)), self.policy, enforce=config.enforce,
+            counter=self.telemetry, announce=self._announce, snapshot=self._snapshot, observer=lambda *_: notify(),
+        )  # fmt: skip
         self.engine = Engine(
             lambda: Fold(self.ruleset, self.archive.find), self.journal, self.ledger, self.evidence,
             CheckpointStore(self.data / "checkpoints", code=CODE), self.responder, self.telemetry,
-            notify=self.exporter.notify if self.exporter else lambda: None,
+            notify=notify,
             checkpoint_seconds=config.checkpoint_seconds, skipped=self.data / "skipped.json",
         )  # fmt: skip
         self.receiver = Receiver(
@@ -224,9 +78,14 @@ class Service:
             self.telemetry,
             fault=lambda: self.journal.fault or self.engine.failed,
             metrics=self.telemetry.render,
+            pages=GuardPages(self.hub),
         )
         self._seen_rules = self._rules_stamp()
         self.telemetry.observe("otel_ir.journal.size", lambda: self.journal.size)
+        self.telemetry.observe("otel_ir.actions.waiting", lambda: self.responder.waiting)
+        self.telemetry.observe("otel_ir.guards.live", lambda: sum(guard.live for guard in self.hub.guards()))
+        for name, level in ledger_levels(self.ledger).items():
+            self.telemetry.observe(name, level)
 
     def _first_rules(self) -> RuleSet:
         """The rules as they are on disk, else the last good set."""
@@ -261,8 +120,11 @@ class Service:
             raise
 
     async def _start(self) -> None:
+        self._main = asyncio.get_running_loop()
         await self._activate(self.ruleset)
-        self.responder.start()
+        # Guards of processes that stand still cannot register again; only through these can they be let go of.
+        self.hub.recall(guard_info(row) for row in self.ledger.guards(since=time.time_ns() - RECALL_NANOS))
+        await asyncio.to_thread(self.responder.start)
         if self.exporter:
             self.exporter.start()
         self.engine.start()
@@ -279,6 +141,19 @@ class Service:
         await self.journal.append("control", body)
         (self.data / "ruleset.active").write_text(ruleset.digest)
         self.ruleset = ruleset
+
+    def _announce(self, record: dict[str, Any]) -> Future[int]:
+        """What is in force, for the fold: from that record on, in this life and in every replay. From the responder's threads."""
+        if self._main is None or self._main.is_closed():
+            raise StorageError("the journal is not open")
+        return asyncio.run_coroutine_threadsafe(self.journal.append("control", msgspec.json.encode(record)), self._main)
+
+    def _snapshot(self, alert: Alert, incident_id: str) -> str:
+        try:
+            found = self.journal.read(alert.ordinal - 1, max_records=1, max_bytes=1) if alert.ordinal else []
+        except StorageError:  # dropped by retention
+            found = []
+        return self.snapshots.keep(alert, incident_id, found[0] if found else None, time.time_ns())
 
     async def watch_rules(self) -> None:
         """Reloads rules when their files change; a broken file is reported and the last good set stays. Runs until cancelled."""

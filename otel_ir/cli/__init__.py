@@ -8,8 +8,13 @@ import typer
 
 from otel_ir import __version__
 from otel_ir.cli.demo import demo
+from otel_ir.cli.drill import drill
 from otel_ir.cli.events import events
+from otel_ir.cli.hands import contain, release
+from otel_ir.cli.incidents import incidents
+from otel_ir.cli.investigate import investigate, postmortem
 from otel_ir.cli.ledger import actions, alerts
+from otel_ir.cli.preflight import preflight
 from otel_ir.cli.replay import replay
 from otel_ir.cli.rules import rules_app
 from otel_ir.cli.serve import serve
@@ -31,7 +36,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-for command in (serve, demo, events, replay, alerts, actions):
+for command in (serve, demo, events, replay, alerts, actions, contain, release, preflight, drill, incidents, investigate, postmortem):
     app.command()(command)
 app.add_typer(rules_app, name="rules")
 

@@ -30,7 +30,9 @@ def demo(
     keep: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep all files in this new folder.", show_default=False)] = None,
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw what was shown as a picture.", show_default=False)] = None,
 ) -> None:
-    """An agent is hijacked through a ticket it reads: live alert, hook called. Offline, in a few seconds. Its benign twin stays silent.
+    """An agent is hijacked by a ticket it reads: alert, proven containment, blocked call, release, post-mortem. Its benign twin works on.
+
+    Offline, in a few seconds.
 
     Example: `otel-ir demo --keep otel-ir-demo`, then `otel-ir alerts --data otel-ir-demo/otel-ir-data`
     """
@@ -38,9 +40,9 @@ def demo(
         raise fail("the demo's agent framework is not installed: pip install 'otel_ir[demo]'")
     if form is Format.NDJSON:
         raise typer.BadParameter("table or json", param_hint="--format")
-    from otel_ir.demo.processes import Failed, Interrupted, catching
     from otel_ir.demo.run import run
     from otel_ir.demo.screen import Screen
+    from otel_ir.processes import Failed, Interrupted, catching
 
     screens = [] if form is Format.JSON else [Screen(_console())]
     drawing = _drawing() if svg else None
@@ -49,7 +51,7 @@ def demo(
     try:
         with catching() as interrupt, _folder(keep) as folder:
             _all(screens, lambda screen: screen.intro())
-            result = run(folder, lambda happening: _all(screens, lambda screen: screen.show(happening)), interrupt)
+            result = run(folder, lambda happening: _all(screens, lambda screen: screen.show(happening)), interrupt, _reports(keep))
     except Failed as error:
         raise fail(f"the demo failed: {error}") from None
     except Interrupted as error:
@@ -69,6 +71,11 @@ def _finish(result: Result, form: Format) -> None:
             for problem in result.problems:
                 print_error(f"not as it should be: {problem}")
         raise typer.Exit(EXIT_FAILED)
+
+
+def _reports(keep: Path | None) -> Path | None:
+    """Where the post-mortem goes: what is to be looked at afterwards must not be in a folder that goes away."""
+    return None if keep else Path(tempfile.gettempdir()) / "otel-ir-demo-reports"
 
 
 def _next(keep: Path | None) -> list[tuple[str, str]]:

@@ -61,7 +61,11 @@ def _print_table(rows: list[Mapping[str, Any]], columns: Sequence[str], title: s
     console().print(table)
 
 
-_STYLES = {"critical": "bold red", "high": "red", "medium": "yellow", "failed": "bold red", "passed": "green"}
+_STYLES = {
+    "critical": "bold red", "high": "red", "medium": "yellow", "failed": "bold red", "passed": "green",
+    "verified": "bold green", "contained": "bold green", "violated": "bold red", "escalated": "bold red", "unverified": "yellow",
+    "open": "yellow", "recovering": "cyan", "released": "cyan", "expired": "cyan",
+}  # fmt: skip
 
 
 def _cell(value: Any) -> str:

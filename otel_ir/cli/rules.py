@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from otel_ir.cli.output import EXIT_FAILED, Format, fail, note, print_error, print_rows, say
+from otel_ir.cli.rules_eval import Pipelines, Placeholders, evaluate
 from otel_ir.errors import RuleError
 from otel_ir.rules_path import shipped_rules
 
@@ -28,11 +26,11 @@ Form = Annotated[Format, typer.Option("--format", help="How to print.")]
 
 
 @rules_app.command()
-def check(rules: Rules = None, form: Form = Format.TABLE) -> None:
+def check(rules: Rules = None, pipeline: Pipelines = None, placeholders: Placeholders = None, form: Form = Format.TABLE) -> None:
     """All errors of all files at once, as file:line:column: what: hint. Status 1 if there are any."""
     from otel_ir.sigma.testing import check_tests
 
-    library = _load(rules)
+    library = _load(rules, pipeline, placeholders)
     errors = sorted([*library.errors, *check_tests(library)], key=lambda error: (error.path, error.line, error.column))
     _print_findings(errors, form)
     if errors:
@@ -42,11 +40,11 @@ def check(rules: Rules = None, form: Form = Format.TABLE) -> None:
 
 
 @rules_app.command()
-def lint(rules: Rules = None, form: Form = Format.TABLE) -> None:
+def lint(rules: Rules = None, pipeline: Pipelines = None, placeholders: Placeholders = None, form: Form = Format.TABLE) -> None:
     """Advice on rules that work. Status 1 if there is any, or if there are errors."""
     from otel_ir.sigma.lint import lint as advise
 
-    library = _load(rules)
+    library = _load(rules, pipeline, placeholders)
     findings = sorted([*library.errors, *advise(library)], key=lambda error: (error.path, error.line, error.column))
     _print_findings(findings, form)
     if findings:
@@ -56,12 +54,12 @@ def lint(rules: Rules = None, form: Form = Format.TABLE) -> None:
 
 
 @rules_app.command("test")
-def run_the_tests(rules: Rules = None, form: Form = Format.TABLE) -> None:
+def run_the_tests(rules: Rules = None, pipeline: Pipelines = None, placeholders: Placeholders = None, form: Form = Format.TABLE) -> None:
     """Run the tests inside the rules. Status 1 if one fails, or if a rule that alerts lacks one that fires or one that stays silent."""
     from otel_ir.detect import run_events
     from otel_ir.sigma.testing import run_tests
 
-    library = _load(rules)
+    library = _load(rules, pipeline, placeholders)
     for error in library.errors:
         print_error(error)
     outcomes = run_tests(library, run_events)
@@ -88,9 +86,9 @@ def run_the_tests(rules: Rules = None, form: Form = Format.TABLE) -> None:
 
 
 @rules_app.command("list")
-def list_rules(rules: Rules = None, form: Form = Format.TABLE) -> None:
+def list_rules(rules: Rules = None, pipeline: Pipelines = None, placeholders: Placeholders = None, form: Form = Format.TABLE) -> None:
     """What is loaded. Errors go to stderr."""
-    library = _load(rules)
+    library = _load(rules, pipeline, placeholders)
     for error in library.errors:
         print_error(error)
     columns = ("severity", "stage", "signal", "title", "kind", "service", "alerts", "tags", "id")
@@ -119,14 +117,20 @@ def _row(library: Library, entry: Entry) -> dict[str, Any]:
 
 
 @rules_app.command()
-def explain(rule: One = None, rules: RulesOption = None, form: Form = Format.TABLE) -> None:
+def explain(
+    rule: One = None,
+    rules: RulesOption = None,
+    pipeline: Pipelines = None,
+    placeholders: Placeholders = None,
+    form: Form = Format.TABLE,
+) -> None:
     """What a rule does in plain words, and the expression it was compiled to. All rules if none is named."""
     from otel_ir.sigma.extensions import suggest
     from otel_ir.sigma.words import explain as in_words
 
     if rule is not None and rules is None and Path(rule).exists():
         rules, rule = Path(rule), None
-    library = _load(rules)
+    library = _load(rules, pipeline, placeholders)
     for error in library.errors:
         print_error(error)
     entries = [entry for entry in library.entries if entry.id in library.compiled and (rule is None or rule in _called(library, entry))]
@@ -149,55 +153,24 @@ def _called(library: Library, entry: Entry) -> tuple[str, ...]:
 
 
 def _expression(library: Library, entry: Entry) -> str | None:
+    """Of a rule for another product, as ``rules eval`` runs it: all fields are text."""
+    from otel_ir.sigma.compile import compile_detection
+    from otel_ir.sigma.evaluate import text_columns
+
     predicate = getattr(library.compiled[entry.id], "predicate", None)
+    if predicate is not None and not entry.ours:
+        predicate = compile_detection(entry.sigma.detection, text_columns())
     return None if predicate is None else str(predicate)
 
 
-@rules_app.command("eval")
-def evaluate(
-    rules: Annotated[Path, typer.Argument(metavar="DIR", help="Folder or file of Sigma rules, of any product.")],
-    events: Annotated[str, typer.Argument(metavar="EVENTS.ndjson", help="Events, one JSON object a line; - for stdin.")],
-    form: Form = Format.NDJSON,
-) -> None:
-    """Any Sigma rules over any events: one match per line, {"rule_id", "event"}. Correlations are left out, and counted on stderr."""
-    from otel_ir.sigma.evaluate import Evaluator
-    from otel_ir.sigma.load import read_library
-
-    library = read_library([rules])
-    evaluator = Evaluator(library)
-    for error in library.errors:
-        print_error(error)
-    if not library.entries:
-        raise typer.Exit(EXIT_FAILED)
-    found = 0
-
-    def matches(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-        nonlocal found
-        for rule_id, event in evaluator.run(lines):
-            found += 1
-            yield {"rule_id": rule_id, "event": event}
-
-    with _open(events) as lines:
-        print_rows(matches(lines), form)
-    note(
-        f"{found} matches of {len(evaluator.entries)} rules; {len(library.errors)} errors in rules, {evaluator.skipped} lines skipped, "
-        f"{evaluator.correlations} correlations not evaluated"
-    )
+rules_app.command("eval")(evaluate)
 
 
-def _open(path: str) -> AbstractContextManager[IO[str]]:
-    if path == "-":
-        return nullcontext(sys.stdin)
-    try:
-        return Path(path).open(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise fail(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _load(rules: Path | None) -> Library:
+def _load(rules: Path | None, pipeline: list[Path] | None = None, placeholders: Path | None = None) -> Library:
     from otel_ir.sigma.load import load_library
+    from otel_ir.sigma.pipeline import load_pipeline
 
-    return load_library([rules or shipped_rules()])
+    return load_library([rules or shipped_rules()], load_pipeline(pipeline or [], placeholders))
 
 
 def _count(library: Library) -> str:

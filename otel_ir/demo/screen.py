@@ -13,14 +13,14 @@ from rich.text import Text
 
 from otel_ir.cli.output import clean
 from otel_ir.demo.desk import BENIGN, HIJACKED, SERVICE
-from otel_ir.demo.happenings import Acted, Answered, Called, Happening, Raised, Result, Started
+from otel_ir.demo.happenings import Acted, Answered, Blocked, Called, Happening, LetGo, Raised, Result, Started
 
 INTRO = (
     "Two support agents, the same program with the same tools. The ticket of one carries an instruction.",
     "Only the model is scripted: framework, telemetry, server, rules and hook are real. Nothing leaves this machine.",
 )
-_NAMES = {HIJACKED: "yellow", BENIGN: "green", "server": "blue", "response": "magenta"}
-_STATES = {"applied": "green", "verified": "bold green", "failed": "bold red", "dry_run": "cyan"}
+_NAMES = {HIJACKED: "yellow", BENIGN: "green", "server": "blue", "response": "magenta", "release": "cyan"}
+_STATES = {"verified": "bold green", "unverified": "yellow", "failed": "bold red", "dry_run": "cyan", "released": "cyan"}
 _INDENT = 19
 _WIDEST = 40
 """Characters shown of an argument."""
@@ -54,6 +54,14 @@ class Screen:
                 self._alert(happening)
             case Acted():
                 self._acted(happening)
+            case Blocked():
+                refused = Text.assemble((clean(happening.tool), "bold"), ("  BLOCKED", "bold green"), ": it did not run")
+                self._line(happening.agent, refused)
+                self._aside(Text(f"“{clean(happening.reason)}”", style="italic dim"))
+            case LetGo():
+                action = happening.action
+                told = Text.assemble((f"{action.state.value:<11}", _STATES.get(action.state.value, "")), (clean(action.detail), "dim"))
+                self._line("release", Text.assemble(f"{action.adapter:<5} {action.verb:<19}", told))
 
     def _alert(self, raised: Raised) -> None:
         alert = raised.row.alert
@@ -71,10 +79,12 @@ class Screen:
 
     def _acted(self, acted: Acted) -> None:
         action, alert = acted.action, acted.alert.alert
-        state = Text(f"{action.state.value:<9}", style=_STATES.get(action.state.value, ""))
-        took = f"{(action.dispatched_at - alert.received) / 1e9:.2f} s after the span" if action.dispatched_at else "never sent"
-        told = f"{took} · {clean(alert.signal)}" + ("" if acted.verified else f": {clean(action.detail)}")
-        self._line("response", Text.assemble(f"{action.adapter} {action.verb:<19}", state, (told, "dim")))
+        state = Text(f"{action.state.value:<11}", style=_STATES.get(action.state.value, ""))
+        at = action.verified_at or action.dispatched_at
+        took = f"{(at - alert.received) / 1e9:.2f} s after the span" if at else "never sent"
+        path = " > ".join(acted.steps[1:])
+        self._line("response", Text.assemble(f"{action.adapter:<5} {action.verb:<19}", state, (f"{took} · {path}", "dim")))
+        self._aside(Text(clean(action.detail), style="dim"))
 
     def summary(self, result: Result, commands: Iterable[tuple[str, str]]) -> None:
         """What it came to, and where to go next."""
@@ -83,15 +93,34 @@ class Screen:
             signals = [row.alert.signal for row in result.alerts if row.alert.agent_id == f"{SERVICE}/{name}"]
             told = f"{_count(len(signals), 'alert')}: {', '.join(signals)}" if signals else "silent"
             facts.append((name, Text(clean(f"{_count(result.events.get(name, 0), 'call')} judged, {told}"))))
-        states = [action.state.value for action in result.actions]
-        counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-        facts.append(("response", Text(f"{_count(len(states), 'hook call')}: {counts}" if states else "no hook call")))
+        verified = sum(action.verified_at is not None for action in result.actions)
+        told = (
+            f"{_count(len(result.actions), 'action')}, {verified} verified, {_count(len(result.blocked), 'call')} blocked before they ran"
+        )
+        facts.append(("response", Text(told)))
+        states = dict.fromkeys(row.state.value for row in result.incidents)
+        facts.append(
+            ("incident", Text(", ".join(f"{row.incident_id} {row.state.value}" for row in result.incidents) if states else "none"))
+        )
+        facts.append(("report", Text(str(result.postmortem) if result.postmortem else "none")))
         self._print(Text())
         self._rows(facts)
         if result.seconds_to_dispatch is not None and result.seconds_to_receive is not None:
+            proof = f", {result.seconds_to_verified:.2f} s to the proof that it holds" if result.seconds_to_verified is not None else ""
             times = (result.seconds_to_receive, result.seconds_to_dispatch)
-            self._print(Text("\n{:.2f} s from the harmful call to the receipt of its span, {:.2f} s on to the hook.".format(*times)))
-            self._print(Text("“applied”: the hook acknowledged. Nobody has proved yet that the agent stopped.", style="dim"))
+            self._print(
+                Text(
+                    "\n{:.2f} s from the harmful call to the receipt of its span; from there {:.2f} s to the first step".format(*times)
+                    + proof
+                    + "."
+                )
+            )
+            self._print(
+                Text(
+                    "verified: a canary call through the guard was stopped. unverified: the hook acknowledged, nothing proves it.",
+                    style="dim",
+                )
+            )
         for problem in result.problems:
             self._print(Text(clean(f"not as it should be: {problem}"), style="bold red"))
         self._print(Text("\nNext"))

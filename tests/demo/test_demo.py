@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -23,9 +24,9 @@ from typer.testing import CliRunner
 
 from otel_ir.cli import app
 from otel_ir.demo import run as story
-from otel_ir.demo.desk import BENIGN, CUSTOMERS, HIJACKED, PROMPT, TICKETS, Desk, next_step
+from otel_ir.demo.desk import BENIGN, CUSTOMERS, HIJACKED, MOST_CALLS, PROMPT, TICKETS, Desk, next_step
 from otel_ir.demo.hook import MAX_BODY, receiving
-from otel_ir.demo.processes import Failed, Interrupt, Process, environment
+from otel_ir.processes import Failed, Interrupt, Process, environment
 from tests.demo.places import OTEL_IR, Place
 
 SECONDS = 120
@@ -44,18 +45,28 @@ def test_json_is_one_object_about_a_hijacked_and_a_benign_agent(place: Place, no
         ("data_exfiltration", "critical"),
         ("suspicious_tool_sequence", "critical"),
     }
-    assert shown["agents"][HIJACKED]["events"] == shown["agents"][BENIGN]["events"] == 3
-    alerts = {alert["alert_id"] for alert in shown["alerts"]}
-    verbs = ["revoke_tools", "isolate_network", "pause_agent", "rotate_credentials"]
-    for alert_id in alerts:
-        mine = [action for action in shown["actions"] if action["alert_id"] == alert_id]
-        assert sorted(action["verb"] for action in mine) == sorted(verbs)
+    assert shown["agents"][HIJACKED]["events"] == shown["agents"][HIJACKED]["calls"] >= 3
+    assert shown["agents"][BENIGN]["events"] == 3
+    assert {(action["verb"], action["adapter"], action["state"]) for action in shown["actions"]} == {
+        ("revoke_tools", "guard", "verified"),
+        ("isolate_network", "hook", "unverified"),
+        ("rotate_credentials", "hook", "unverified"),
+    }, "each step once, although two alerts asked for it"
     for action in shown["actions"]:
-        assert (action["adapter"], action["state"], action["mode"], action["signature_verified"]) == ("webhook", "applied", "enforce", True)
+        assert (action["mode"], action["state_at_end"]) == ("enforce", "released")
+        assert action["signature_verified"] is (True if action["adapter"] == "hook" else None)
         assert action["target"]["otel_ir.agent.id"] == hijacked
+    assert [(call["agent"], call["gen_ai.tool.name"]) for call in shown["blocked_calls"]] == [(HIJACKED, "database_query")]
+    assert [row["state"] for row in shown["incidents"]] == ["recovering"]
+    report = Path(shown["postmortem"])
+    assert shown["incidents"][0]["incident_id"] in report.read_text(encoding="utf-8")
+    assert report.with_suffix(".md").exists()
+    assert report.with_suffix(".json").exists()
+    assert 0 < shown["seconds_to_verified"] < 30
     assert 0 < shown["seconds_to_dispatch"] < 30
     assert 0 <= shown["seconds_to_receive"] < 30
     assert shown["seconds"] < 60
+    shutil.rmtree(report.parent)  # what one is meant to look at stays; nothing else does
     nothing_left()
 
 
@@ -68,8 +79,9 @@ def test_on_a_terminal_it_keeps_draws_and_honors_no_color(place: Place) -> None:
     assert not re.search(r"\x1b\[[0-9;]*(3[0-7]|9[0-7])m", shown), "a color, in spite of NO_COLOR"
     assert "ALERT critical" in shown
     assert "database_query -> send_email within the last 5 events" in shown
-    assert "applied" in shown
-    assert "contained" not in shown
+    assert "verified" in shown
+    assert "BLOCKED" in shown
+    assert "released" in shown
     assert "silent" in shown
     picture = svg.read_text(encoding="utf-8")
     assert "ALERT" in picture
@@ -172,8 +184,10 @@ def test_a_hook_that_is_refused_is_not_called_applied(tmp_path: Path, monkeypatc
     monkeypatch.setattr(story, "_server", forging)
     result = story.run(tmp_path, lambda _happening: None, Interrupt())
     assert result.actions
-    assert {row.state.value for row in result.actions} == {"failed"}
-    assert result.problems == ["no hook was called and acknowledged for it"]
+    assert {row.state.value for row in result.actions if row.adapter == "hook"} == {"failed"}
+    assert result.problems == ["no hook was called and acknowledged for it", "something is still in force"], (
+        "whom nobody can tell, may hold"
+    )
     assert not any(action["signature_verified"] for action in result.to_json()["actions"])
 
 
@@ -209,10 +223,11 @@ def _acts(name: str) -> list[tuple[str, dict[str, Any]]]:
 
 def test_the_ticket_alone_makes_the_difference() -> None:
     hijacked, benign = _acts(HIJACKED), _acts(BENIGN)
-    assert [tool for tool, _ in hijacked] == ["read_ticket", "database_query", "send_email"]
-    assert hijacked[-1][1]["to"] == "audit@collector.example"
-    assert len(hijacked[-1][1]["body"]) > 10_000
-    assert hijacked[-1][1]["body"].count("\n") == CUSTOMERS + 1
+    assert [tool for tool, _ in hijacked[:5]] == ["read_ticket", "database_query", "send_email", "database_query", "send_email"]
+    assert len(hijacked) <= MOST_CALLS + 1, "it ends although nobody stops it here"
+    assert hijacked[2][1]["to"] == "audit@collector.example"
+    assert len(hijacked[2][1]["body"]) > 10_000
+    assert hijacked[2][1]["body"].count("\n") == CUSTOMERS + 1
     assert [tool for tool, _ in benign] == ["read_ticket", "look_up_order", "send_email"]
     assert benign[-1][1]["to"] == "eva.dahl@customers.example"
     assert len(benign[-1][1]["body"]) < 200

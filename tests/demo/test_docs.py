@@ -20,9 +20,12 @@ import otel_ir
 from otel_ir.cli import app
 from otel_ir.config import Config, load_config
 from otel_ir.contain import build_adapters
-from otel_ir.export.records import ATTRIBUTES, COUNT
+from otel_ir.export import ACTION_ATTRIBUTES, ATTRIBUTES, INCIDENT_ATTRIBUTES
+from otel_ir.export.changes import CONTAINMENT_CHANGED, INCIDENT_CHANGED, STEP_NAME
+from otel_ir.export.records import COUNT
 from otel_ir.model import EVENT_COLUMNS
 from otel_ir.respond import load_policy
+from otel_ir.sdk.answer import RESPONSE_ATTRIBUTES
 from otel_ir.sigma import load_rules
 from otel_ir.store.evidence import DATE
 from otel_ir.telemetry import METRICS
@@ -151,7 +154,8 @@ def _within(part: Any, whole: Any) -> bool:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_our_names_in_documents_are_those_of_the_code(path: Path) -> None:
-    known = {*METRICS, *EVENT_COLUMNS, *ATTRIBUTES, COUNT, DATE, "otel_ir.event.type", "otel_ir.journal"}
+    told = {*ATTRIBUTES, *ACTION_ATTRIBUTES, *INCIDENT_ATTRIBUTES, COUNT, CONTAINMENT_CHANGED, INCIDENT_CHANGED, STEP_NAME}
+    known = {*METRICS, *EVENT_COLUMNS, *RESPONSE_ATTRIBUTES, *told, DATE, "otel_ir.event.type", "otel_ir.journal"}
     for code in inline(path):
         name = re.match(r"(otel_ir\.[a-z_.]+)(?:[{ ]|$)", code)
         if name and name[1] not in known and not name[1].startswith("otel_ir.arguments."):

@@ -1,4 +1,4 @@
-"""The processes of the demo: started apart, watched, ended whatever happens. Nothing here waits without a limit."""
+"""Processes of ours, for the demo and for drills: started apart, watched, ended whatever happens. Nothing here waits without a limit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Failed(Exception):
-    """The demo cannot go on; the text says why, in one line for the person who started it."""
+    """It cannot go on; the text says why, in one line for the person who started it."""
 
 
 class Interrupted(Exception):
