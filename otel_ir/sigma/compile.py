@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
-from sigma import conditions, types
+from sigma import conditions
 
 from otel_ir.errors import RuleError
 from otel_ir.sigma.columns import Columns
-from otel_ir.sigma.operators import numbers, operator, string_kind, strings
+from otel_ir.sigma.operators import alternatives, any_of, operator
 
 MAX_VALUES = 20_000
 """Values and conditions of one rule, written out."""
@@ -32,7 +32,7 @@ def compile_detection(detection: Any, columns: Columns) -> pl.Expr:
         raise RuleError("a condition is empty")
     for tree in parsed:
         _check_size(tree)
-    return _any([_compile(tree, columns) for tree in parsed]).fill_null(value=False)
+    return any_of([_compile(tree, columns) for tree in parsed]).fill_null(value=False)
 
 
 def compile_item(item: Any, columns: Columns) -> pl.Expr:
@@ -55,7 +55,7 @@ def _check_size(tree: Any) -> None:
 def _compile(node: Any, columns: Columns) -> pl.Expr:
     """Null (nothing there to compare) may stand for False below AND and OR, which only grow with their parts, but not below NOT."""
     if isinstance(node, conditions.ConditionOR):
-        return _any(list(_alternatives(node.args, columns)))
+        return any_of(list(_alternatives(node.args, columns)))
     if isinstance(node, conditions.ConditionAND):
         parts = [_compile(child, columns) for child in node.args if child is not None]
         return parts[0] if len(parts) == 1 else pl.all_horizontal(parts)
@@ -64,30 +64,11 @@ def _compile(node: Any, columns: Columns) -> pl.Expr:
     return operator(node.value)(columns, getattr(node, "field", None), node.value)
 
 
-def _any(parts: list[pl.Expr]) -> pl.Expr:
-    return parts[0] if len(parts) == 1 else pl.any_horizontal(parts)
-
-
 def _alternatives(nodes: list[Any], columns: Columns) -> Iterator[pl.Expr]:
-    """The parts of an OR, values of the same field and kind together: a list of a thousand names is one test."""
-    groups: dict[tuple[str | None, bool, str], list[str]] = {}
-    counted: dict[str, list[int | float]] = {}
+    leaves = list[tuple[str | None, Any]]()
     for node in nodes:
-        if node is None:
-            continue
-        if not isinstance(node, conditions.ConditionFieldEqualsValueExpression | conditions.ConditionValueExpression):
+        if isinstance(node, conditions.ConditionFieldEqualsValueExpression | conditions.ConditionValueExpression):
+            leaves.append((getattr(node, "field", None), node.value))
+        elif node is not None:
             yield _compile(node, columns)
-            continue
-        field = getattr(node, "field", None)
-        for value in node.value.values if isinstance(node.value, types.SigmaExpansion) else [node.value]:
-            if isinstance(value, types.SigmaString):
-                cased, kind, operand = string_kind(value, keyword=field is None)
-                groups.setdefault((field, cased, kind), []).append(operand)
-            elif type(value) is types.SigmaNumber and field is not None:
-                counted.setdefault(field, []).append(value.number)
-            else:
-                yield operator(value)(columns, field, value)
-    for (field, cased, kind), operands in groups.items():
-        yield strings(columns, field, cased, kind, operands)
-    for name, values in counted.items():
-        yield numbers(columns, name, values)
+    yield from alternatives(columns, leaves)

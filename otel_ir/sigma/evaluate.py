@@ -7,10 +7,9 @@ any element counts. Values are compared as rules compare them (docs/rules.md): a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 from sigma.rule import SigmaRule
@@ -18,11 +17,13 @@ from sigma.rule import SigmaRule
 from otel_ir.errors import InputError, RuleError
 from otel_ir.sigma.columns import PRESENCE, Columns
 from otel_ir.sigma.compile import compile_detection
-from otel_ir.sigma.extensions import ours
 from otel_ir.sigma.load import Library, alerts_itself, detection_failure, references
 from otel_ir.sigma.parse import Entry
 
-BATCH = 4096
+BATCH = 16_384
+"""Events looked at together. More cost less each: what 1,000 rules cost a batch is in good part the same for few events and for many."""
+MAX_BATCH = 32 * 1024 * 1024
+"""Characters of a batch, but for its last line."""
 MAX_LINE = 16 * 1024 * 1024
 """Characters of one event."""
 MAX_DEPTH = 64
@@ -30,15 +31,27 @@ ALL = "\x00all"
 """Column of every text of an event, for keywords."""
 
 
+class Hit(NamedTuple):
+    """One match. ``line`` is the event as it was written, ``number`` that of its line, from 1."""
+
+    rule_id: str
+    event: dict[str, Any]
+    line: str
+    number: int
+
+
 @dataclass(slots=True)
 class Evaluator:
     """Runs the plain rules of a library, but for those that only serve correlations.
 
-    ``skipped`` counts lines that are no JSON object, ``correlations`` what cannot be evaluated on single events.
+    ``skipped`` counts lines that are no JSON object (``on_bad_line`` hears of each: its number, and why), ``events`` the others,
+    ``correlations`` what cannot be evaluated on single events.
     """
 
     library: Library
+    on_bad_line: Callable[[int, str], None] | None = None
     skipped: int = 0
+    events: int = 0
     correlations: int = 0
     entries: list[Entry] = field(default_factory=list)
     fields: set[str] = field(default_factory=set)
@@ -59,42 +72,59 @@ class Evaluator:
 
     def run(self, lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         """(rule id, event) for each match, in the order of the events, then of the rules."""
-        source = iter(lines)
-        while batch := list(islice(source, BATCH)):
-            yield from self._batch([event for line in batch if (event := self._event(line)) is not None])
+        for hit in self.hits(lines):
+            yield hit.rule_id, hit.event
 
-    def _event(self, line: str) -> dict[str, Any] | None:
+    def hits(self, lines: Iterable[str]) -> Iterator[Hit]:
+        """As ``run``, with the lines."""
+        for batch in _batches(lines):
+            read = [(event, line, number) for number, line in batch if (event := self._event(line, number)) is not None]
+            self.events += len(read)
+            for row, rule_id in self._batch([event for event, _, _ in read]):
+                yield Hit(rule_id, *read[row])
+
+    def _event(self, line: str, number: int) -> dict[str, Any] | None:
         if not line.strip():
             return None
         try:
             if len(line) > MAX_LINE:
-                raise InputError("too long")
-            event = json.loads(line)
-        except (ValueError, RecursionError, InputError):
-            event = None
-        if isinstance(event, dict):
+                raise InputError(f"longer than {MAX_LINE // 2**20} Mi characters")
+            event = json.loads(line.removeprefix("\ufeff"), parse_constant=_no_constant)
+            if not isinstance(event, dict):
+                raise InputError(f"no JSON object but {_KINDS.get(type(event), 'a number')}")
+        except RecursionError:
+            self._skip(number, "nested too deep")
+        except (ValueError, InputError) as error:
+            self._skip(number, f"no JSON: {error}" if isinstance(error, json.JSONDecodeError) else str(error))
+        else:
             return event
-        self.skipped += 1
         return None
 
-    def _batch(self, events: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _skip(self, number: int, why: str) -> None:
+        self.skipped += 1
+        if self.on_bad_line is not None:
+            self.on_bad_line(number, why)
+
+    def _batch(self, events: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:
+        """(row, rule id) for each match."""
         if not events or not self.entries:
             return
         frame = self._frame(events)
-        outdated = [entry for entry in self.entries if self._compiled[entry.id][0] & self.lists]
-        for entry in outdated:
-            self._compile(entry)
+        for entry in self.entries:
+            if self._compiled[entry.id][0] & self.lists:
+                self._compile(entry)
         predicates = [self._compiled[entry.id][1].alias(str(number)) for number, entry in enumerate(self.entries)]
         found = frame.lazy().with_columns(predicates).select(str(number) for number in range(len(predicates))).collect()
-        hits = sorted((row, number) for number in range(len(predicates)) for row in found.to_series(number).arg_true())
+        fired = [number for number, any_row in enumerate(found.select(pl.all().any()).row(0)) if any_row]
+        hits = sorted((row, number) for number in fired for row in found.to_series(number).arg_true())
         for row, number in hits:
-            yield self.entries[number].id, events[row]
+            yield row, self.entries[number].id
 
     def _compile(self, entry: Entry) -> frozenset[str]:
         """Compiles a rule for the columns as they are now, and says which it reads."""
-        columns = Columns({name: pl.List(pl.String) for name in self.lists}, lambda _: pl.String(), (ALL,), presence=True)
+        columns = text_columns(self.lists)
         predicate = compile_detection(entry.sigma.detection, columns)
-        if ours(entry.document.data.get("logsource")) and entry.sigma.logsource.service is not None:
+        if entry.ours and entry.sigma.logsource.service is not None:
             columns.used.add("event.type")
             predicate &= columns.test("event.type", lambda value, _: value, lambda text: text == entry.sigma.logsource.service)
         used = frozenset(columns.used)
@@ -121,6 +151,31 @@ class Evaluator:
         return pl.DataFrame(columns) if columns else pl.DataFrame({"": [None] * len(events)})
 
 
+_KINDS: dict[type, str] = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+
+
+def text_columns(lists: Iterable[str] = (ALL,)) -> Columns:
+    """Every field as text, those of ``lists`` as lists of it."""
+    return Columns({name: pl.List(pl.String()) for name in lists}, lambda _: pl.String(), (ALL,), presence=True)
+
+
+def _batches(lines: Iterable[str]) -> Iterator[list[tuple[int, str]]]:
+    """Numbered lines, as many as are looked at together."""
+    batch, size = list[tuple[int, str]](), 0
+    for number, line in enumerate(lines, 1):
+        batch.append((number, line))
+        size += len(line)
+        if len(batch) >= BATCH or size >= MAX_BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _no_constant(name: str) -> None:
+    raise InputError(f"{name} is no JSON")
+
+
 def _look_up(event: Any, name: str, depth: int = 0) -> list[Any]:
     """All values of a field: none where the event lacks it."""
     if isinstance(event, list):
@@ -139,8 +194,11 @@ def _look_up(event: Any, name: str, depth: int = 0) -> list[Any]:
 
 def _field_text(event: dict[str, Any], name: str) -> str | list[str] | None:
     """The value as text; None where there is none; a list of several, of which objects give none (they are no value to compare)."""
+    plain = event.get(name)
+    if type(plain) is str and plain.isascii():
+        return plain
     found = _look_up(event, name)
-    if not found:
+    if all(value is None for value in found):
         return None
     if len(found) == 1 and not isinstance(found[0], list | dict):
         return text(found[0])

@@ -13,10 +13,11 @@ from sigma.correlations import SigmaCorrelationRule
 from otel_ir.errors import RuleError
 from otel_ir.model import EVENT_SCHEMA
 from otel_ir.sigma.columns import Columns
-from otel_ir.sigma.extensions import CORRELATION_EXTENSIONS, CORRELATION_KEYS, RULE_KEYS, ours, suggest
+from otel_ir.sigma.extensions import CORRELATION_EXTENSIONS, CORRELATION_KEYS, RULE_KEYS, suggest
 from otel_ir.sigma.load import Library
 from otel_ir.sigma.operators import operator, string_kind
 from otel_ir.sigma.parse import NEW_ID, Entry
+from otel_ir.sigma.regex import shorten
 from otel_ir.sigma.ruleset import Correlation, Rule
 
 _TAG_FORMS = {
@@ -42,12 +43,15 @@ def _lint(library: Library, entry: Entry) -> Iterator[RuleError]:
     for key in data:
         if key not in known:
             yield document.error(f"the key {key!r} is neither Sigma's nor otel_ir's", str(key), hint="it is ignored")
+    if isinstance(data.get("detection"), dict) and isinstance(data["detection"].get("timeframe"), str | int):
+        yield document.error("a timeframe without an aggregation says nothing", "detection", "timeframe", hint="write a correlation")
     if "id" not in data:
         yield document.error("no id", hint=f"alerts are found again by the id of their rule; print one with: {NEW_ID}")
     if isinstance(compiled, Correlation) or compiled.alerts:
         yield from _lint_alerting(entry)
     yield from _lint_tags(entry)
     if isinstance(compiled, Rule):
+        yield from _lint_expressions(entry)
         yield from _lint_rule(entry, compiled)
     elif isinstance(entry.sigma, SigmaCorrelationRule):
         for index, name in enumerate(compiled.group_by):
@@ -77,7 +81,7 @@ def _lint_tags(entry: Entry) -> Iterator[RuleError]:
 
 def _lint_rule(entry: Entry, rule: Rule) -> Iterator[RuleError]:
     document = entry.document
-    if not ours(document.data.get("logsource")):
+    if not entry.ours:
         hint = "agent events are product: opentelemetry, category: ai_agent; 'rules eval' runs any rule over any events"
         yield document.error("the logsource is of another product: it never matches agent events", "logsource", hint=hint)
         return
@@ -91,6 +95,14 @@ def _lint_rule(entry: Entry, rule: Rule) -> Iterator[RuleError]:
     for node in (leaf for tree in trees for leaf in _leaves(tree)):
         if getattr(node, "field", None) == "event.type" and str(node.value) != rule.service:
             yield document.error(f"event.type is {rule.service!r} by its logsource", "detection", hint="the test can never hold")
+
+
+def _lint_expressions(entry: Entry) -> Iterator[RuleError]:
+    for condition in entry.sigma.detection.parsed_condition:
+        for node in _leaves(condition.parsed):
+            if isinstance(node.value, types.SigmaRegularExpression) and _fits(node.value, "", "x", "\n \u00e9"):
+                what = f"the regular expression {shorten(str(node.value.regexp))!r} matches everything"
+                yield entry.document.error(what, *_where(entry, str(getattr(node, "field", "")), ("detection",)), hint="use 'exists'")
 
 
 def _lint_column(entry: Entry, name: str, place: tuple[str | int, ...]) -> Iterator[RuleError]:
@@ -131,10 +143,10 @@ def _matches_all(node: Any) -> bool:
     if isinstance(node.value, types.SigmaString):
         return string_kind(node.value, keyword=not hasattr(node, "field"))[1] == "any"
     if isinstance(node.value, types.SigmaRegularExpression):
-        return bool(_fits_empty(node.value))
+        return _fits(node.value, "")
     return False
 
 
-def _fits_empty(value: Any) -> bool:
-    probe = pl.DataFrame({"text": [""]})
-    return bool(probe.select(operator(value)(Columns(), "text", value)).item())
+def _fits(value: Any, *texts: str) -> bool:
+    probe = pl.DataFrame({"text": texts})
+    return bool(probe.select(operator(value)(Columns(), "text", value)).to_series().all())

@@ -14,14 +14,16 @@ import polars as pl
 from sigma.correlations import SigmaCorrelationRule
 from sigma.exceptions import SigmaError
 from sigma.filters import SigmaFilter
+from sigma.processing.pipeline import ProcessingPipeline
 from sigma.rule import SigmaRule
 
 from otel_ir.errors import RuleError
 from otel_ir.sigma.columns import Columns, event_frame
 from otel_ir.sigma.compile import compile_detection
 from otel_ir.sigma.correlate import compile_correlation
-from otel_ir.sigma.extensions import nanoseconds, ours, suggest
+from otel_ir.sigma.extensions import nanoseconds, suggest
 from otel_ir.sigma.parse import LEVELS, Entry, detection_errors, names, parse_document, with_actions
+from otel_ir.sigma.pipeline import apply
 from otel_ir.sigma.regex import shorten
 from otel_ir.sigma.ruleset import Correlation, Rule, RuleSet
 from otel_ir.sigma.source import Document, read_documents, rule_files
@@ -40,8 +42,12 @@ class Library:
     broken: set[str] = field(default_factory=set)
     doubtful: list[Entry] = field(default_factory=list)
     """Correlations with errors that may have further ones."""
+    refused: dict[tuple[str, int], str] = field(default_factory=dict)
+    """File and line of each document (of each file, where it could not be read) that is not in use -> its title."""
     filtered: dict[str, list[str]] = field(default_factory=dict)
     """Id of a rule -> digests of the Sigma filters that apply to it."""
+    named: dict[str, list[Entry]] = field(default_factory=dict)
+    """By what correlations may refer to them; filled when they are compiled."""
     ruleset: RuleSet = field(default_factory=lambda: _ruleset([]))
 
     def entry(self, identity: str) -> Entry:
@@ -51,28 +57,31 @@ class Library:
     def fail(self, document: Document, *errors: RuleError) -> None:
         self.errors += errors
         self.broken.update(names(document))
+        self.refused[document.path, document.node.start_mark.line + 1] = str(document.data.get("title", ""))
 
 
 def _missing(identity: str) -> Entry:
     raise KeyError(identity)
 
 
-def load_rules(paths: Sequence[Path]) -> tuple[RuleSet, list[RuleError]]:
+def load_rules(paths: Sequence[Path], pipeline: ProcessingPipeline | None = None) -> tuple[RuleSet, list[RuleError]]:
     """The rule set of all files at and under ``paths``, and every error (file, line, column, hint) of all of them.
 
     What has no error is in the set; whether to use it in spite of errors is the caller's choice.
     """
-    library = load_library(paths)
+    library = load_library(paths, pipeline)
     return library.ruleset, library.errors
 
 
-def load_library(paths: Sequence[Path]) -> Library:
+def load_library(paths: Sequence[Path], pipeline: ProcessingPipeline | None = None) -> Library:
     """As ``load_rules``, with the documents."""
-    library = read_library(paths)
+    library = read_library(paths, pipeline)
     referenced = references(library)
     correlations = [entry for entry in library.entries if isinstance(entry.sigma, SigmaCorrelationRule)]
     for entry in library.entries:
-        if entry not in correlations:
+        for name in dict.fromkeys(entry.names):
+            library.named.setdefault(name, []).append(entry)
+        if not isinstance(entry.sigma, SigmaCorrelationRule):
             _compile_entry(library, entry, referenced)
     for entry in correlations:
         _correlate_entry(library, entry)
@@ -84,14 +93,15 @@ def load_library(paths: Sequence[Path]) -> Library:
     return library
 
 
-def read_library(paths: Sequence[Path]) -> Library:
-    """The documents, parsed, filters applied, not compiled."""
+def read_library(paths: Sequence[Path], pipeline: ProcessingPipeline | None = None) -> Library:
+    """The documents, parsed, filters and then the pipeline applied, not compiled."""
     library, filters = Library(), list[Entry]()
     files, library.errors = rule_files(paths)
     seen: dict[str, Document] = {}
     for file in files:
         documents, errors = read_documents(file)
         library.errors += errors
+        library.refused.update({(error.path, error.line): "" for error in errors})
         for document in with_actions(documents):
             entry, errors = parse_document(document)
             if entry is None or errors:
@@ -102,13 +112,24 @@ def read_library(paths: Sequence[Path]) -> Library:
             elif entry.id in seen:
                 first = seen[entry.id]
                 where = f"{first.path}:{first.locate('id')[0]}"
-                library.errors.append(document.error(f"id {entry.id!r} is already in use", "id", hint=f"first at {where}"))
+                library.fail(document, document.error(f"id {entry.id!r} is already in use", "id", hint=f"first at {where}"))
             else:
                 seen[entry.id] = document
                 library.entries.append(entry)
     for entry in filters:
         _apply_filter(library, entry)
+    if pipeline is not None:
+        library.entries = [entry for entry in library.entries if _piped(library, entry, pipeline)]
     return library
+
+
+def _piped(library: Library, entry: Entry, pipeline: ProcessingPipeline) -> bool:
+    try:
+        apply(pipeline, entry.sigma)
+    except RuleError as error:
+        library.fail(entry.document, entry.document.error(error.what, "detection", hint=error.hint))
+        return False
+    return True
 
 
 def _apply_filter(library: Library, entry: Entry) -> None:
@@ -148,7 +169,7 @@ def _compile_entry(library: Library, entry: Entry, referenced: dict[str, bool]) 
     except RuleError as error:
         library.fail(document, *detection_failure(document, error))
         return
-    if not ours(document.data.get("logsource")):
+    if not entry.ours:
         columns.used = set()
         predicate = pl.col("event.type").is_null() & pl.col("event.type").is_not_null()  # never: not about agents
     elif sigma.logsource.service is not None:
@@ -176,7 +197,8 @@ def detection_failure(document: Document, error: RuleError) -> list[RuleError]:
 
 def _correlate_entry(library: Library, entry: Entry) -> None:
     def resolve(reference: str) -> Rule | RuleError:
-        matching = [other for other in library.entries if reference in other.names or reference.lower() in other.names[:1]]
+        by_id = (other for other in library.named.get(reference.lower(), ()) if other.names[0] == reference.lower())
+        matching = list({id(other): other for other in (*library.named.get(reference, ()), *by_id)}.values())
         if len(matching) > 1:
             return RuleError(f"{len(matching)} rules are named {reference!r}", hint="refer to one by its id")
         if not matching and (reference in library.broken or reference.lower() in library.broken):
@@ -238,11 +260,18 @@ def subset(ruleset: RuleSet, identity: str) -> RuleSet:
     return _ruleset([*(rule for rule in ruleset.rules if rule.id in wanted), *correlations])
 
 
+_FEW = 16
+
+
 def matches(rules: Sequence[Rule], frame: pl.DataFrame) -> pl.DataFrame:
     """One Boolean column per rule, named by its id, as high as ``frame``; columns that rules read and the frame lacks count as null.
 
-    Through the lazy engine, so that what rules share (a column in lower case) is computed once.
+    Through the lazy engine, so that what rules share (a column in lower case) is computed once; for a few rows to plan costs more.
     """
     frame = event_frame(frame, sorted({name for rule in rules for name in rule.fields}))
+    if frame.height <= _FEW:
+        # One column of the frame beside them: predicates that read none would be one row high.
+        found = frame.select_seq(pl.first(), *(rule.predicate.alias(rule.id) for rule in rules))
+        return found[[rule.id for rule in rules]]
     computed = frame.lazy().with_columns(rule.predicate.alias(rule.id) for rule in rules)
     return computed.select(rule.id for rule in rules).collect()

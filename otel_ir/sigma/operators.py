@@ -6,7 +6,7 @@ To add an operator, add a row to ``OPERATORS`` (pySigma's value type -> function
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
@@ -15,7 +15,8 @@ from sigma import types
 
 from otel_ir.errors import RuleError
 from otel_ir.sigma.columns import FINAL_SIGMA, SIGMA, Columns, Test, View, as_folded, as_lower, as_number, as_text, as_time
-from otel_ir.sigma.regex import checked, classify, to_rust
+from otel_ir.sigma.pcre import to_rust
+from otel_ir.sigma.regex import checked, classify
 
 Operator = Callable[[Columns, str | None, Any], pl.Expr]
 
@@ -51,7 +52,7 @@ def string_kind(value: Any, *, keyword: bool) -> tuple[bool, str, str]:
     """Cased, operator and operand of a SigmaString. A keyword without wildcards at its ends is a part of the text."""
     for part in value.s:
         if isinstance(part, types.Placeholder):
-            raise RuleError(f"placeholder %{part.name}% has no values", hint="write the values in its place")
+            raise RuleError(f"placeholder %{part.name}% has no values", hint="write the values in its place, or give --placeholders FILE")
     cased = isinstance(value, types.SigmaCasedString)
     if keyword:
         star = types.SpecialChars.WILDCARD_MULTI
@@ -72,7 +73,7 @@ def strings(columns: Columns, field: str | None, cased: bool, kind: str, operand
     if len(operands) > 1 and kind in _MANY:
         return _test(columns, field, view, lambda text: _MANY[kind](text, list(operands)))
     tests = [_test(columns, field, view, lambda text, value=operand: _ONE[kind](text, value)) for operand in operands]  # type: ignore[misc]
-    return tests[0] if len(tests) == 1 else pl.any_horizontal(tests)
+    return any_of(tests)
 
 
 def _folded(operands: Sequence[str]) -> list[str]:
@@ -236,7 +237,37 @@ def _in_ipv6(network: IPv6Network) -> Test:
 
 
 def _expansion(columns: Columns, field: str | None, value: Any) -> pl.Expr:
-    return pl.any_horizontal([operator(item)(columns, field, item) for item in value.values])
+    return any_of(list(alternatives(columns, [(field, item) for item in value.values])))
+
+
+def alternatives(columns: Columns, tests: Iterable[tuple[str | None, Any]]) -> Iterator[pl.Expr]:
+    """The parts of an OR of (field, value), values of the same field and kind together: a list of a thousand names is one test."""
+    groups: dict[tuple[str | None, bool, str], list[str]] = {}
+    counted: dict[str, list[int | float]] = {}
+    for field, value in _flat(tests):
+        if isinstance(value, types.SigmaString):
+            cased, kind, operand = string_kind(value, keyword=field is None)
+            groups.setdefault((field, cased, kind), []).append(operand)
+        elif type(value) is types.SigmaNumber and field is not None:
+            counted.setdefault(field, []).append(value.number)
+        else:
+            yield operator(value)(columns, field, value)
+    for (field, cased, kind), operands in groups.items():
+        yield strings(columns, field, cased, kind, list(dict.fromkeys(operands)))
+    for name, values in counted.items():
+        yield numbers(columns, name, values)
+
+
+def _flat(tests: Iterable[tuple[str | None, Any]]) -> Iterator[tuple[str | None, Any]]:
+    for field, value in tests:
+        if isinstance(value, types.SigmaExpansion):
+            yield from _flat((field, item) for item in value.values)
+        else:
+            yield field, value
+
+
+def any_of(parts: list[pl.Expr]) -> pl.Expr:
+    return parts[0] if len(parts) == 1 else pl.any_horizontal(parts)
 
 
 OPERATORS: dict[type, Operator] = {

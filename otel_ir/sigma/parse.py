@@ -18,7 +18,7 @@ from sigma.rule import SigmaDetectionItem, SigmaDetections, SigmaRule, SigmaRule
 from otel_ir.errors import RuleError
 from otel_ir.sigma.columns import Columns
 from otel_ir.sigma.compile import compile_item
-from otel_ir.sigma.extensions import ExtensionConfig, check_keys, read_extensions, suggest
+from otel_ir.sigma.extensions import ExtensionConfig, check_keys, ours, read_extensions, suggest
 from otel_ir.sigma.regex import POLICY, explain_refusal, shorten
 from otel_ir.sigma.source import Document
 
@@ -41,6 +41,12 @@ class Entry:
     def id(self) -> str:
         """The document's id; one without is known by its name, else its title."""
         return str(self.sigma.id or self.sigma.name or self.sigma.title)
+
+    @property
+    def ours(self) -> bool:
+        """Whether it looks at agent events; a pipeline may have changed what the document says."""
+        source = getattr(self.sigma, "logsource", None)
+        return ours({"product": source.product, "category": source.category}) if source is not None else False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -92,8 +98,9 @@ def parse_document(document: Document) -> tuple[Entry | None, list[RuleError]]:
     data = copy.deepcopy(document.data)
     if not isinstance(data.get("id", ""), str):
         errors.append(document.error(f"id: {data.pop('id')!r} is no UUID", "id", hint=_PLACES["SigmaIdentifierError"][1]))
-    if isinstance(data.get("detection"), dict):
-        data["detection"] = _exact(data["detection"])
+    for section in ("detection", "filter"):
+        if isinstance(data.get(section), dict):
+            data[section] = _exact(_without_timeframe(data[section]))
     kind = SigmaCorrelationRule if "correlation" in data else SigmaFilter if "filter" in data else SigmaRule
     try:
         sigma = kind.from_dict(data, collect_errors=True, policy=POLICY)
@@ -148,10 +155,24 @@ _EXACT = 2**53
 def _exact(value: Any) -> Any:
     """Larger integers of plain tests as text: the same digits are the same number. Comparisons stay numbers."""
     if isinstance(value, dict):
-        return {key: inner if "|" in str(key) else _exact(inner) for key, inner in value.items()}
+        return {canonical(key): inner if "|" in str(key) else _exact(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_exact(inner) for inner in value]
     return str(value) if isinstance(value, int) and abs(value) > _EXACT else value
+
+
+def _without_timeframe(detection: dict[Any, Any]) -> dict[Any, Any]:
+    """Sigma 1 put the ``timeframe`` of an aggregation here. Without one it says nothing, and is no selection to "all of them"."""
+    names_it = re.search(r"\btimeframe\b", str(detection.get("condition")))
+    plain = isinstance(detection.get("timeframe"), str | int) and not names_it
+    return {key: value for key, value in detection.items() if key != "timeframe"} if plain else detection
+
+
+def canonical(key: Any) -> Any:
+    """The key of a test in pySigma's words, which lack the specification's ``utf16le``."""
+    if not isinstance(key, str) or "|utf16le" not in key:
+        return key
+    return "|".join("wide" if at and part == "utf16le" else part for at, part in enumerate(key.split("|")))
 
 
 def _section(document: Document) -> str:
@@ -283,7 +304,7 @@ def _item_errors(document: Document, key: object, value: object, place: tuple[An
     try:
         if key is not None and not isinstance(key, str):
             raise RuleError(f"a field name is text, not {key!r}", hint="put it in quotes")
-        item = SigmaDetectionItem.from_mapping(key, copy.copy(value), policy=POLICY)
+        item = SigmaDetectionItem.from_mapping(canonical(key), copy.copy(value), policy=POLICY)
         compile_item(item, Columns())
     except RuleError as error:
         yield document.error(error.what, *place, hint=error.hint)
@@ -298,5 +319,5 @@ def _item_hint(key: str, value: object, error: Any) -> str:
         return explain_refusal(str(value))
     if "Unknown modifier" in _message(error):
         unknown = next((name for name in key.split("|")[1:] if name not in modifier_mapping), "")
-        return suggest(unknown, modifier_mapping)
+        return suggest(unknown, (*modifier_mapping, "utf16le"))
     return ""

@@ -1,11 +1,12 @@
 """Regular expressions and wildcards, for the engine that runs them: Rust's ``regex`` (through Polars), linear in the text.
 
-A rule is written for PCRE's common part (Sigma appendix, "Regular Expression"). It must be accepted by RE2 (pySigma's safe
-policy: no look-around, no backreferences, bounded repetition) and by Rust; what the two read differently is rewritten.
+A rule is written for PCRE's common part (Sigma appendix, "Regular Expression"). ``pcre.to_rust`` rewrites what Rust reads
+differently; what is not linear in the text (look-around, backreferences) is refused.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from functools import lru_cache
 from typing import Any
@@ -17,6 +18,7 @@ from sigma.policy.regex_engine import RegexEngine
 from sigma.types import SigmaString, SpecialChars
 
 from otel_ir.errors import RuleError
+from otel_ir.sigma.pcre import to_rust
 
 MAX_LENGTH = 4096
 """Characters of one pattern."""
@@ -24,7 +26,7 @@ _FLAGS = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s"}
 
 
 class QuietRE2(RegexEngine):  # type: ignore[misc]
-    """pySigma's own RE2 engine prints what it refuses to stderr; this one only raises."""
+    """pySigma's own RE2 engine prints what it refuses to stderr; this one only raises. For patterns that pySigma itself runs."""
 
     error = re2.error
 
@@ -41,14 +43,32 @@ class QuietRE2(RegexEngine):  # type: ignore[misc]
             raise re2.error(reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)) from None
 
 
-POLICY = SigmaPolicy(regex_engine=QuietRE2(), allow_template_vars=False, vars_allowed_paths=None, allow_external_sources=False)
+class RuleEngine(QuietRE2):
+    """Of the patterns in rules, which pySigma checks and Polars runs: what RE2 does not know but Rust does is accepted too."""
+
+    def compile(self, pattern: str, flags: int = 0) -> Any:
+        try:
+            return super().compile(pattern, flags)
+        except re2.error as refused:
+            if len(pattern) > MAX_LENGTH:
+                raise
+            try:
+                checked(to_rust(pattern, "".join(letter for flag, letter in _FLAGS.items() if flags & flag)))
+            except RuleError:
+                raise refused from None
+            return None
+
+
+POLICY = SigmaPolicy(regex_engine=RuleEngine(), allow_template_vars=False, vars_allowed_paths=None, allow_external_sources=False)
 """Of every rule: pySigma's SafePolicy. Nothing in a rule runs code, reads another file or opens a connection."""
+PIPELINE_POLICY = dataclasses.replace(POLICY, regex_engine=QuietRE2())
+"""Of processing pipelines, whose patterns pySigma runs."""
 
 _WHY = {
     r"\(\?<?[=!]": "look-around is not supported: matching is linear in the text; use a second selection with 'not'",
     r"\\[1-9]|\(\?P=": "backreferences are not supported: matching is linear in the text",
     r"\(\?>|[*+?}]\+": "atomic groups and possessive quantifiers are not supported, and not needed: matching is linear in the text",
-    r"\{\d{4,}|\{\d*,\d{4,}": "a repetition is bounded by 1000",
+    r"\{\d{3,}|\{\d*,\d{3,}": "a repetition is bounded by what it writes out: 1000, nested ones multiplied",
 }
 
 
@@ -72,34 +92,6 @@ def checked(pattern: str) -> str:
 def shorten(text: str, limit: int = 80) -> str:
     """``text`` for a message, at most ``limit`` characters of it."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def to_rust(pattern: str, flags: str = "") -> str:
-    r"""A pattern of PCRE's common part in Rust's syntax.
-
-    In Rust ``\<`` and ``\>`` are word boundaries, and inside brackets ``[``, ``&&``, ``--`` and ``~~`` are set notation;
-    elsewhere all of these stand for themselves.
-    """
-    out, index, in_class = list[str](), 0, False
-    while index < len(pattern):
-        char, following = pattern[index], pattern[index + 1 : index + 2]
-        step = char
-        if char == "\\":
-            step = char + following
-            out.append(following if following in ("<", ">") else step)
-        elif not in_class:
-            opening = re.match(r"\[\^?\]?", pattern[index:])  # a "]" that comes first stands for itself
-            step = opening[0] if opening else char
-            out.append(step[:-1] + "\\]" if step.endswith("]") and opening else step)
-            in_class = opening is not None
-        else:
-            named = re.match(r"\[:\^?[a-z]+:\]", pattern[index:])
-            step = named[0] if named else char
-            literal = named is None and (char == "[" or (char in "&-~" and following == char))
-            out.append("\\" + char if literal else step)
-            in_class = char != "]"
-        index += len(step)
-    return (f"(?{flags})" if flags else "") + "".join(out)
 
 
 _META = re.compile(r"[\\.+*?()|\[\]{}^$]")

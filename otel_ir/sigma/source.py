@@ -96,7 +96,8 @@ def read_documents(path: Path) -> tuple[list[Document], list[RuleError]]:
     except yaml.MarkedYAMLError as error:
         return [], [_yaml_error(str(path), error)]
     except yaml.YAMLError as error:
-        return [], [RuleError(f"not YAML: {error}", path=str(path))]
+        line = text.count("\n", 0, getattr(error, "position", 0)) + 1
+        return [], [RuleError(f"not YAML: {str(error).splitlines()[0]}", path=str(path), line=line)]
 
 
 def _refuse(problem: str, mark: Any) -> yaml.MarkedYAMLError:

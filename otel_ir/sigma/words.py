@@ -48,7 +48,9 @@ def _rule_lines(entry: Entry, rule: Rule) -> Iterator[str]:
     yield f"Looks at {rule.service or 'all'} events and matches where"
     trees = [condition.parsed for condition in entry.sigma.detection.parsed_condition]
     yield from _tree(trees[0] if len(trees) == 1 else conditions.ConditionOR(trees), 1)
-    if not rule.alerts:
+    if not entry.ours:
+        yield "It is a rule for another product: it never matches agent events; 'rules eval' runs it over any events."
+    elif not rule.alerts:
         yield "It does not alert by itself: a correlation refers to it."
     elif rule.suppress is None:
         yield "Every match alerts."

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -159,12 +163,100 @@ def test_eval(bad: Path, tmp_path: Path) -> None:
     result = run("eval", bad, events)
     assert result.exit_code == 0
     assert [json.loads(line) for line in result.stdout.splitlines()] == [{"rule_id": "6e0a9b7e-7b5a-4a7f-9e0c-0d6f5b1f7a01", "event": hit}]
-    assert result.stderr.splitlines()[-1] == "1 matches of 1 rules; 2 errors in rules, 1 lines skipped, 0 correlations not evaluated"
+    assert result.stderr.splitlines()[-1] == (
+        "1 matches of 1 rules in 2 events; 1 rules run, 1 not loaded (why stands above), 1 lines skipped, 0 correlations not evaluated"
+    )
+    assert f"{events}:2: no JSON object but a list: the line is skipped" in result.stderr
     assert run("eval", bad, "-", stdin=events.read_text()).stdout == result.stdout
     assert json.loads(run("eval", bad, events, "--format", "json").stdout)[0]["event"] == hit
     table = run("eval", bad, events, "--format", "table").stdout
     assert "rule_id" in table
     assert "\x1b" not in table, "what an event says is shown, not obeyed"
+
+
+WINDOWS = """\
+title: A
+id: 6e0a9b7e-7b5a-4a7f-9e0c-0d6f5b1f7a05
+logsource: {product: windows}
+detection: {selection: {User|expand: '%admins%'}, condition: selection}
+"""
+
+
+def test_eval_with_a_pipeline_and_placeholders(tmp_path: Path) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "a.yml").write_text(WINDOWS)
+    (tmp_path / "p.yml").write_text("transformations: [{type: field_name_mapping, mapping: {User: user.name}}]")
+    (tmp_path / "v.yml").write_text("admins: [root, 'adm_*']")
+    (tmp_path / "e.ndjson").write_text('{"user": {"name": "ADM_1"}}\n{"User": "root"}\n')
+    given = ("--pipeline", tmp_path / "p.yml", "--placeholders", tmp_path / "v.yml")
+    result = run("eval", tmp_path / "rules", tmp_path / "e.ndjson", *given)
+    assert result.stdout == '{"rule_id":"6e0a9b7e-7b5a-4a7f-9e0c-0d6f5b1f7a05","event":{"user": {"name": "ADM_1"}}}\n'
+    assert run("check", tmp_path / "rules", *given).stdout == "1 rules, 0 correlations, no errors\n"
+    explained = run("explain", "A", "--rules", tmp_path / "rules", *given)
+    assert "user.name is 'root'" in explained.stdout
+    assert "It is a rule for another product" in explained.stdout
+    assert 'col("user.name")' in explained.stdout
+    without = run("eval", tmp_path / "rules", tmp_path / "e.ndjson")
+    assert without.stdout == ""
+    assert "a.yml:4:25: placeholder %admins% has no values: write the values in its place, or give --placeholders FILE" in without.stderr
+    assert "0 rules run, 1 not loaded (why stands above)" in without.stderr
+
+
+def test_eval_repeats_events_as_they_were_written(tmp_path: Path) -> None:
+    (tmp_path / "r.yml").write_text(WINDOWS.replace("User|expand: '%admins%'", "a: x"))
+    lines = [
+        b'\xef\xbb\xbf{"a": "x", "n": 12345678901234567890123, "f": 1.50, "s": "\\ud800"}',
+        b'  {"a":"x", "a":"X"} \r',
+        b'{"a": "x", "b": "\xff"}',
+        b'{"a": NaN}',
+        b'{"a": "x"',
+        b'"x"',
+        b"\x00",
+        b'{"a": "x"}',
+    ]
+    (tmp_path / "e.ndjson").write_bytes(b"\n".join(lines))
+    result = run("eval", tmp_path / "r.yml", tmp_path / "e.ndjson")
+    assert [line.partition('"event":')[2] for line in result.stdout.splitlines()] == [
+        '{"a": "x", "n": 12345678901234567890123, "f": 1.50, "s": "\\ud800"}}',
+        '{"a":"x", "a":"X"}}',
+        '{"a": "x", "b": "\ufffd"}}',
+        '{"a": "x"}}',
+    ]
+    told = [line.removeprefix(f"{tmp_path}/") for line in result.stderr.splitlines()]
+    assert told[0] == "e.ndjson:4: NaN is no JSON: the line is skipped"
+    assert told[1].startswith("e.ndjson:5: no JSON: ")
+    assert told[2] == "e.ndjson:6: no JSON object but a text: the line is skipped"
+    assert told[3].startswith("e.ndjson:7: no JSON: ")
+    assert "4 matches of 1 rules in 4 events" in told[4]
+    assert told[5] == "1 lines held bytes that are no UTF-8; they were read with U+FFFD in their place"
+    for form in ("json", "table"):
+        assert run("eval", tmp_path / "r.yml", tmp_path / "e.ndjson", "--format", form).exit_code == 0
+
+
+def test_eval_keeps_its_bar_out_of_the_matches(tmp_path: Path) -> None:
+    (tmp_path / "r.yml").write_text(WINDOWS.replace("User|expand: '%admins%'", "a: x"))
+    (tmp_path / "e.ndjson").write_text('{"a": "x"}\n')
+    ours, terminal = pty.openpty()
+    command = [sys.executable, "-m", "otel_ir", "rules", "eval", str(tmp_path / "r.yml"), str(tmp_path / "e.ndjson")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, text=True, check=True, env={**os.environ, "TERM": "xterm"})
+    os.close(terminal)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert json.loads(done.stdout)["event"] == {"a": "x"}
+    assert "\u2501" in shown, "the bar"
+    assert "rule_id" not in shown
+
+
+def test_eval_tells_few_of_many_bad_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("otel_ir.sigma.evaluate.MAX_LINE", 100)
+    (tmp_path / "r.yml").write_text(WINDOWS.replace("User|expand: '%admins%'", "a: x"))
+    (tmp_path / "e.ndjson").write_text("[]\n" * 30 + json.dumps({"a": "x" * 500}) + '\n{"a": "x"}\n')
+    result = run("eval", tmp_path / "r.yml", tmp_path / "e.ndjson")
+    told = result.stderr.splitlines()
+    assert len(told) == 22
+    assert told[20].endswith("e.ndjson:21: more such lines are counted only")
+    assert "1 matches of 1 rules in 1 events" in told[21]
+    assert "31 lines skipped" in told[21]
 
 
 def test_eval_without_rules_or_events(good: Path, tmp_path: Path) -> None:

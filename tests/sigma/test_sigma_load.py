@@ -287,8 +287,8 @@ WRONG = {
     "no condition": (edited(RULE, ("  condition: selection\n", "")), "0.yml:5:1: Sigma rule must contain at least one condition"),
     "modifier": (edited(RULE, ("tool.name:", "tool.name|contians:")), "0.yml:7:5: Unknown modifier 'contians': did you mean 'contains'?"),
     "look-around": (
-        edited(RULE, ("tool.name: a", "tool.name|re: (?=a)")),
-        "7:5: Regular expression '(?=a)' is invalid: invalid perl operator: (?=: look-around is not",
+        edited(RULE, ("tool.name: a", "tool.name|re: (?=a)b")),
+        "7:5: Regular expression '(?=a)b' is invalid: invalid perl operator: (?=: look-around is not",
     ),
     "backreference": (
         edited(RULE, ("tool.name: a", r"tool.name|re: (a)\1")),
@@ -298,7 +298,10 @@ WRONG = {
         edited(RULE, ("tool.name: a", "tool.name|re: a++")),
         "atomic groups and possessive quantifiers are not supported, and not needed",
     ),
-    "repetition": (edited(RULE, ("tool.name: a", "tool.name|re: 'a{2000}'")), "a repetition is bounded by 1000"),
+    "repetition": (
+        edited(RULE, ("tool.name: a", "tool.name|re: '(?:a{1,1000}){1,1000}'")),
+        "a repetition is bounded by what it writes out",
+    ),
     "regex too large": (
         edited(RULE, ("tool.name: a", "tool.name|re: '((((a{1,60}){1,60}){1,60}){1,60})'")),
         "7:5: Regular expression '((((a{1,60}){1,60}){1,60}){1,60})' is invalid",
