@@ -16,6 +16,9 @@ from tests.real.processes import Server, alerts, free_port, otel_ir_serving, unt
 
 SHIPPED = Path(__file__).parents[2] / "collector-config"
 EVENT = "agent.threat.detection"
+CONTAINMENT, INCIDENT = "otel_ir.containment.changed", "otel_ir.incident.changed"
+# Two steps as dry runs: nothing is held, and everything is told.
+RESPONSE = "playbooks: {contain: [revoke_tools, pause_agent], restrict: [read_only_tools]}\nadapters: {inside: {type: guard}}\n"
 
 # A backend that keeps what it gets, one file a signal.
 BACKEND = """\
@@ -57,7 +60,9 @@ def tee(program: Path, folder: Path, *, alerts_return_to_agents_receiver: bool =
     with ExitStack() as stack:
         behind = stack.enter_context(backend(program, kept))
         target = come_in if alerts_return_to_agents_receiver else come_back
-        server = stack.enter_context(otel_ir_serving(folder / "data", "--export", f"http://{target}"))
+        (folder / "response.yaml").write_text(RESPONSE)
+        options = ("--export", f"http://{target}", "--response", str(folder / "response.yaml"))
+        server = stack.enter_context(otel_ir_serving(folder / "data", *options))
         env = {
             "COLLECTOR_GRPC_ENDPOINT": come_in,
             "COLLECTOR_HTTP_ENDPOINT": "127.0.0.1:0",
@@ -80,8 +85,11 @@ def test_an_alert_comes_back_into_the_collector_as_span_log_and_metric(collector
         with agent("shop", collector.grpc["otlp"]) as tracer:
             call_tool(tracer, "lookup_customer", {"email": "alice@example.com"})
             offending = exfiltrate(tracer)
-        until(lambda: [scope for scope, _ in exported(kept / "spans", "spans") if scope == "otel_ir"], what="the alert span at the backend")
-        until(lambda: exported(kept / "logRecords", "logRecords"), what="the alert log at the backend")
+        until(
+            lambda: sum(scope == "otel_ir" for scope, _ in exported(kept / "spans", "spans")) >= 3,
+            what="the spans of the alert and of two steps at the backend",
+        )
+        until(lambda: len(exported(kept / "logRecords", "logRecords")) >= 4, what="the logs of the alert, the incident and two steps")
         # Nothing of ours went through the pipelines that feed us, so there was nothing to drop.
         assert counter(server, "otel_ir_receive_own_dropped") == 0
         assert counter(server, "otel_ir_receive_rejected") == 0
@@ -93,14 +101,20 @@ def test_an_alert_comes_back_into_the_collector_as_span_log_and_metric(collector
         )
     spans = exported(kept / "spans", "spans")
     assert sum(scope == "tests.agent" for scope, _ in spans) == 2, "the agent's own spans reach the backend, once each"
-    ((_, span),) = [pair for pair in spans if pair[0] == "otel_ir"]
-    assert span["parentSpanId"] == offending
+    ours = {span["name"]: span for scope, span in spans if scope == "otel_ir"}
+    assert {span["parentSpanId"] for span in ours.values()} == {offending}
+    span = ours.pop(f"{EVENT} data_exfiltration")
+    assert set(ours) == {"agent.containment revoke_tools", "agent.containment pause_agent"}
+    assert {attributes(step)["otel_ir.action.state"] for step in ours.values()} == {"dry_run"}
     ((event,), (link,)) = span["events"], span["links"]
     assert event["name"] == EVENT
     assert attributes(event)["agent.threat.detection.severity"] == "critical"
     assert link["spanId"] == offending
-    ((scope, log),) = exported(kept / "logRecords", "logRecords")
-    assert (scope, log["eventName"], log["spanId"]) == ("otel_ir", EVENT, offending)
+    logs = exported(kept / "logRecords", "logRecords")
+    assert {scope for scope, _ in logs} == {"otel_ir"}
+    assert sorted(log["eventName"] for _, log in logs) == [EVENT, CONTAINMENT, CONTAINMENT, INCIDENT]
+    assert {log["spanId"] for _, log in logs if log["eventName"] != INCIDENT} == {offending}
+    (log,) = [log for _, log in logs if log["eventName"] == EVENT]
     assert attributes(log)["otel_ir.alert.id"] == attributes(span)["otel_ir.alert.id"]
     (point,) = counters[-1]["sum"]["dataPoints"]
     assert int(point.get("asInt") or point["asDouble"]) == 1
@@ -111,7 +125,10 @@ def test_alerts_sent_into_the_agents_own_pipeline_do_not_loop(collector_program:
     with tee(collector_program, tmp_path, alerts_return_to_agents_receiver=True) as (collector, server, kept):
         with agent("shop", collector.grpc["otlp"]) as tracer:
             exfiltrate(tracer)
-        until(lambda: counter(server, "otel_ir_receive_own_dropped") >= 2, what="the alert's span and log, come round and dropped")
+        until(
+            lambda: counter(server, "otel_ir_receive_own_dropped") >= 7,
+            what="three spans and four logs (alert, incident, two steps), come round and dropped",
+        )
         with agent("shop", collector.grpc["otlp"]) as tracer:
             last = call_tool(tracer, "lookup_customer", {"email": "alice@example.com"})
         until(
@@ -119,8 +136,8 @@ def test_alerts_sent_into_the_agents_own_pipeline_do_not_loop(collector_program:
             what="a later span, so that whatever looped had its time",
         )
         assert server.running.stop() == 0
-    assert sum(scope == "otel_ir" for scope, _ in exported(kept / "spans", "spans")) == 1
-    assert len(exported(kept / "logRecords", "logRecords")) == 1
+    assert sum(scope == "otel_ir" for scope, _ in exported(kept / "spans", "spans")) == 3
+    assert len(exported(kept / "logRecords", "logRecords")) == 4
     assert len(alerts(server.data)) == 1
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.real.agents import agent, exfiltrate
 from tests.real.processes import free_port, otel_ir_serving, started, until
@@ -61,3 +63,37 @@ def test_promtool_finds_no_fault_in_the_metrics(prometheus_program: Path, tmp_pa
     promtool: list[str | Path] = [prometheus_program.with_name("promtool"), "check", "metrics"]
     done = subprocess.run(promtool, input=text, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+RULES = re.findall(r"```yaml\n(# otel-ir-rules.yaml.*?)```", (Path(__file__).parents[2] / "docs" / "alerts.md").read_text(), re.DOTALL)[0]
+VIOLATED = 'otel_ir_actions_total{adapter="inside",mode="enforce",state="violated",verb="pause_agent"}'
+
+
+@pytest.mark.parametrize(
+    ("rule", "series", "fires"),
+    [
+        ("AgentContainmentViolated", {VIOLATED: "_ _ _ _ _ 1 1"}, True),  # the very first one
+        ("AgentContainmentViolated", {VIOLATED: "1 1 1 1 1 2 2"}, True),
+        ("AgentContainmentViolated", {VIOLATED: "3+0x20"}, False),  # long ago
+        ("AgentContainmentViolated", {VIOLATED: "5 5 5 _ 0 1 1"}, True),  # after a restart
+        ("ContainmentDrillOverdue", {"otel_ir_drill_age_seconds": "-1+0x90"}, True),
+        ("ContainmentDrillOverdue", {"otel_ir_drill_age_seconds": "700000+0x90"}, True),
+        ("ContainmentDrillOverdue", {"otel_ir_drill_age_seconds": "3600+0x90"}, False),
+    ],
+)
+def test_the_alerting_rules_of_the_docs_fire_when_they_should(
+    prometheus_program: Path, tmp_path: Path, rule: str, series: dict[str, str], fires: bool
+) -> None:
+    (tmp_path / "rules.yaml").write_text(RULES)
+    end = {"otel_ir_drill_age_seconds": "80m"}.get(next(iter(series)), "20m" if "3+0x20" in series.values() else "6m")
+    firing = [{"labels": "{}", "value": 1}] if fires else []
+    expected = {"expr": f'count(ALERTS{{alertname="{rule}",alertstate="firing"}})', "eval_time": end, "exp_samples": firing}
+    case = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [expected],
+    }
+    (tmp_path / "test.yaml").write_text(json.dumps({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [case]}))
+    command: list[str | Path] = [prometheus_program.with_name("promtool"), "test", "rules", tmp_path / "test.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -51,7 +51,9 @@ def test_the_demo_contains_the_hijacked_agent_only(installed: Path, tmp_path: Pa
     critical = [alert for alert in shown["alerts"] if alert["agent.threat.detection.severity"] == "critical"]
     assert critical
     assert len({alert["otel_ir.agent.id"] for alert in shown["alerts"]}) == 1, "the benign agent raised an alert"
-    assert any(action["adapter"] == "webhook" for action in shown["actions"])
+    assert {(action["adapter"], action["state"]) for action in shown["actions"]} == {("guard", "verified"), ("hook", "unverified")}
+    assert {call["agent"] for call in shown["blocked_calls"]} == {"hijacked"}
+    assert Path(shown["postmortem"]).exists()
     assert shown["seconds_to_dispatch"] < 30
 
 
