@@ -17,7 +17,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import cases
+from benchmarks import cases, drill
 from benchmarks.generator import PER_REQUEST, SPAN_BYTES, Load, generate
 from tools.real_parts import install
 
@@ -29,11 +29,16 @@ _LIBRARIES = ("polars", "ptars", "grpcio", "protobuf", "deltalake", "pysigma")
 def main() -> None:
     """Runs the cases, prints the tables, and with ``--json FILE`` writes the raw figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=("servers", "drill"), default="servers", help="drill: `otel-ir drill` on a busy server")
+    parser.add_argument("--count", type=int, default=20, help="drills (default %(default)s)")
+    parser.add_argument("--rate", type=float, help="spans per second while drills run (default: half of what the server takes)")
     parser.add_argument("--spans", type=int, default=500_000, help="spans per case (default %(default)s, a multiple of 100)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw figures there")
     parser.add_argument("--no-forwarders", action="store_true", help="leave the Collector out")
     options = parser.parse_args()
     console = Console()
+    if options.what == "drill":
+        return _drill(console, options)
     results, stages = _servers(console, options.spans)
     if not options.no_forwarders:
         results += _forwarders(console, options.spans)
@@ -42,6 +47,21 @@ def main() -> None:
     if options.json:
         facts = {"spans": options.spans, "machine": _machine(), "results": [msgspec.to_builtins(one) for one in results], "stages": stages}
         options.json.write_text(json.dumps(facts, indent=2) + "\n")
+    return None
+
+
+def _drill(console: Console, options: argparse.Namespace) -> None:
+    found = drill.busy(options.count, options.rate)
+    title = f"{found.drills} drills while {found.spans_per_second:,.0f} spans/s of others were taken"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for name in ("span received ->", "p50 s", "p99 s", "max s"):
+        table.add_column(name, justify="left" if name.endswith(">") else "right")
+    for name, values in (("dispatched", found.dispatch), ("verified", found.verified)):
+        table.add_row(name, *(f"{found.quantile(values, share):.3f}" for share in (0.5, 0.99, 1.0)))
+    console.print(table)
+    if options.json:
+        options.json.write_text(json.dumps({"machine": _machine(), "drills": msgspec.to_builtins(found)}, indent=2) + "\n")
+    drill.check(found)
 
 
 def _servers(console: Console, spans: int) -> tuple[list[cases.Result], dict[str, dict[str, float]]]:

@@ -1,8 +1,9 @@
-"""The other side of the wire: ``python -m benchmarks.peers send|sink …``, each a process of its own, so that it does not count."""
+"""The other side of the wire: ``python -m benchmarks.peers send|pace|sink …``, each a process of its own, so that it does not count."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import time
 from collections.abc import Sequence
@@ -57,6 +58,68 @@ async def send(endpoint: str, requests: Sequence[bytes], in_flight: int) -> Sent
     return Sent(time.perf_counter() - began, time.process_time() - cpu, retries, p50, p99)
 
 
+class Paced(msgspec.Struct):
+    """What ``pace`` sent and saw acknowledged: requests, and spans per second."""
+
+    requests: int
+    spans_per_second: float
+    retries: int
+
+
+async def pace(endpoint: str, requests: Sequence[bytes], rate: float, per_request: int, token: str, stop: Path) -> Paced:
+    """Sends requests at ``rate`` spans per second until the file ``stop`` is there; when they end, all again as spans of their own."""
+    began, taken, retries = time.perf_counter(), 0, 0
+    async with grpc.aio.insecure_channel(endpoint, options=[("grpc.max_receive_message_length", _LARGEST)]) as channel:
+        export = channel.unary_unary(f"/{_SERVICE}/Export")
+
+        async def one(request: bytes) -> None:
+            nonlocal taken, retries
+            while True:
+                try:
+                    metadata = (("authorization", f"Bearer {token}"),)
+                    answer = ExportTraceServiceResponse.FromString(await export(request, timeout=120, metadata=metadata))
+                    assert not answer.partial_success.rejected_spans, answer.partial_success.error_message
+                except grpc.aio.AioRpcError as error:
+                    if error.code() not in _RETRYABLE:
+                        raise
+                    retries += 1
+                    await asyncio.sleep(0.05)
+                else:
+                    taken += 1
+                    return
+
+        async with asyncio.TaskGroup() as group:
+            for number in itertools.count():
+                await asyncio.sleep(max(0.0, began + number * per_request / rate - time.perf_counter()))
+                if stop.exists():
+                    break
+                turn, place = divmod(number, len(requests))
+                later = round(turn * len(requests) * per_request / rate * 1e9)
+                group.create_task(one(again(requests[place], turn, later) if turn else requests[place]))
+    return Paced(taken, taken * per_request / (time.perf_counter() - began), retries)
+
+
+def again(request: bytes, turn: int, later: int) -> bytes:
+    """The same request ``later`` ns later, of other services and agents, with other ids."""
+    mark, copy = turn.to_bytes(2), ExportTraceServiceRequest.FromString(request)
+    for resource in copy.resource_spans:
+        _rename(resource.resource.attributes, "service.name", turn)
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                span.trace_id, span.span_id = mark + span.trace_id[2:], mark + span.span_id[2:]
+                span.parent_span_id = mark + span.parent_span_id[2:] if span.parent_span_id else b""
+                span.start_time_unix_nano += later
+                span.end_time_unix_nano += later
+                _rename(span.attributes, "gen_ai.conversation.id", turn)
+    return copy.SerializeToString()
+
+
+def _rename(attributes: Any, key: str, turn: int) -> None:
+    for attribute in attributes:
+        if attribute.key == key:
+            attribute.value.string_value += f"-{turn}"
+
+
 async def sink(port: int, expected: int) -> int:
     """Takes and counts spans until there are ``expected``; -> how many came."""
     spans, done = 0, asyncio.Event()
@@ -81,10 +144,16 @@ async def sink(port: int, expected: int) -> int:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """``send ENDPOINT LOAD IN_FLIGHT`` -> ``Sent`` as JSON; ``sink PORT SPANS`` -> the number."""
+    """``send ENDPOINT LOAD IN_FLIGHT`` -> ``Sent`` as JSON; ``pace ENDPOINT LOAD RATE PER_REQUEST TOKEN STOP`` -> ``Paced``;
+    ``sink PORT SPANS`` -> the number.
+    """
     if arguments[0] == "send":
         requests = msgspec.msgpack.decode(Path(arguments[2]).read_bytes(), type=list[bytes])
         result: Any = asyncio.run(send(arguments[1], requests, int(arguments[3])))
+    elif arguments[0] == "pace":
+        requests = msgspec.msgpack.decode(Path(arguments[2]).read_bytes(), type=list[bytes])
+        rate, per_request, token, stop = float(arguments[3]), int(arguments[4]), arguments[5], Path(arguments[6])
+        result = asyncio.run(pace(arguments[1], requests, rate, per_request, token, stop))
     else:
         result = asyncio.run(sink(int(arguments[1]), int(arguments[2])))
     sys.stdout.write(msgspec.json.encode(result).decode())

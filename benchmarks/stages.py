@@ -102,8 +102,8 @@ def _fold(watch: Stopwatch, fold: Fold, frame: Sequence[Record]) -> tuple[pl.Dat
     fold.ordinal, fold.received = frame[-1].ordinal, frame[-1].received
     if fold.at_epoch:
         with watch.stage("end of epoch"):
-            fold.weaver.end_epoch(fold.ordinal // EPOCH, fold.received)
-            fold.detector.end_epoch(fold.received)
+            remembered = fold.weaver.end_epoch(fold.ordinal // EPOCH, fold.received)
+            fold.detector.end_epoch(fold.received, remembered)
     return woven.events, woven.patches, alerts
 
 
