@@ -62,7 +62,8 @@ def test_a_call_past_the_guard_is_a_violation_and_the_next_rung_is_taken(desk: D
         agent = desk.agent()
         agent.harm()
         desk.settled("desk", **HELD)
-        until(lambda: agent.call(guarded=False) and history(desk, "revoke_tools")[-1] == "escalated", what="the violation")
+        # One call after the other (the first two seconds are the allowance), and no wait for answers: a stopped process gives none.
+        until(lambda: agent.ask(guarded=False) or history(desk, "revoke_tools")[-1] == "escalated", what="the violation")
         assert history(desk, "revoke_tools") == ["requested", "dispatched", "applied", "verified", "violated", "escalated"]
         desk.settled("desk", revoke_tools="escalated", isolate_network="verified", pause_agent="verified")
         assert agent.stopped
