@@ -52,6 +52,17 @@ class EventType(StrEnum):
 
 SEVERITIES = ("low", "medium", "high", "critical")
 """Of alerts, weakest first: the values of ``agent.threat.detection.severity``."""
+WHO_COLUMNS = (
+    "otel_ir.tenant",
+    "otel_ir.sender",
+    "service.name",
+    "otel_ir.agent.id",
+    "otel_ir.agent.id_source",
+    "gen_ai.agent.name",
+    "gen_ai.conversation.id",
+    "user.id",
+)
+"""The identity of an event, as an alert carries it."""
 STAGES = ("attempt", "compromise", "anomaly")
 """Values of ``otel_ir.alert.stage``."""
 ID_SOURCES = ("own", "ancestor", "sibling", "link", "resource", "none")
@@ -230,11 +241,36 @@ PATCH_COLUMNS = (
     "otel_ir.guardrail.triggered",
     "otel_ir.executed",
 )
-"""Columns of an event that may become known after the event itself. Everything else is final at once."""
+"""Columns of an event that may become known after the event itself. Everything else, but ``TOLD_COLUMNS``, is final at once."""
 
-PATCH_SCHEMA = pl.Schema({name: EVENT_SCHEMA[name] for name in ("otel_ir.event.id", "otel_ir.journal.ordinal", *PATCH_COLUMNS)})
-"""A patch gives, as of journal record ``otel_ir.journal.ordinal``, the present value of every patchable column of one event
-(null: not known)."""
+TOLD_COLUMNS = (
+    "gen_ai.tool.name",
+    "gen_ai.tool.call.arguments",
+    "gen_ai.tool.call.result",
+    "otel_ir.arguments.size",
+    "otel_ir.result.size",
+    "error",
+    "error.type",
+    "error.message",
+    "otel_ir.handoff.to",
+)
+"""Columns of an event that another description of the same call, span or log record, may tell later."""
+
+PATCH_SCHEMA = pl.Schema(
+    {name: EVENT_SCHEMA[name] for name in ("otel_ir.event.id", "otel_ir.journal.ordinal", *PATCH_COLUMNS, *TOLD_COLUMNS)}
+)
+"""A patch gives, as of journal record ``otel_ir.journal.ordinal``, the present value of every one of ``PATCH_COLUMNS`` of one event (null:
+not known), and those of ``TOLD_COLUMNS`` that were told just now (null: as it was): content is carried once, not with every patch."""
+
+
+def newest_patches(patches: pl.LazyFrame, keys: list[str], order: str) -> pl.LazyFrame:
+    """One row per event: the newest of ``PATCH_COLUMNS``, and of ``TOLD_COLUMNS`` the newest that are not null."""
+    names = patches.collect_schema().names()
+    values = [name for name in names if name not in {*keys, *TOLD_COLUMNS}]
+    # Evidence written before there were such columns has none.
+    patches = patches.with_columns(pl.lit(None, dtype=EVENT_SCHEMA[name]).alias(name) for name in TOLD_COLUMNS if name not in names)
+    newest = patches.sort(order, maintain_order=True).group_by(keys, maintain_order=True)
+    return newest.agg(pl.col(values).last(), *(pl.col(name).drop_nulls().last() for name in TOLD_COLUMNS))
 
 
 @dataclass(slots=True)

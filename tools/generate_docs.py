@@ -8,6 +8,7 @@ from pathlib import Path
 
 from otel_ir.model_lifecycle import ACTION_STATES, INCIDENT_STATES, TRANSITIONS
 from otel_ir.normalize.reference import dialects_markdown, event_schema, schema_markdown
+from otel_ir.sigma.schema import rule_schema
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -19,6 +20,7 @@ def pages() -> dict[str, str]:
         "event-schema.json": json.dumps(event_schema(), ensure_ascii=False, indent=2) + "\n",
         "event-schema.md": schema_markdown(),
         "lifecycle.md": lifecycle_markdown(),
+        "rule.schema.json": json.dumps(rule_schema(), ensure_ascii=False, indent=2) + "\n",
     }
 
 

@@ -1,4 +1,4 @@
-"""``otel-ir rules``: check, lint, test, list, explain and evaluate rules."""
+"""``otel-ir rules``: check, lint, test, list, explain and evaluate rules, and their JSON Schema."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _row(library: Library, entry: Entry) -> dict[str, Any]:
         "stage": compiled.stage,
         "kind": getattr(compiled, "kind", "rule"),
         "service": compiled.service,
-        "alerts": getattr(compiled, "alerts", True),
+        "alerts": compiled.alerts,
         "tags": list(compiled.tags),
         "response": compiled.response,
         "tests": len(entry.extensions.tests),
@@ -161,6 +161,16 @@ def _expression(library: Library, entry: Entry) -> str | None:
     if predicate is not None and not entry.ours:
         predicate = compile_detection(entry.sigma.detection, text_columns())
     return None if predicate is None else str(predicate)
+
+
+@rules_app.command()
+def schema() -> None:
+    """The JSON Schema of a rule file, for editors."""
+    import json
+
+    from otel_ir.sigma.schema import rule_schema
+
+    say(json.dumps(rule_schema(), ensure_ascii=False, indent=2))
 
 
 rules_app.command("eval")(evaluate)

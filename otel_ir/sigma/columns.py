@@ -79,12 +79,23 @@ def as_time(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     return written.str.to_datetime("%Y-%m-%dT%H:%M:%S", strict=False)
 
 
+SHARED: Mapping[str, View] = {"lower": as_lower, "folded": as_folded}
+"""Views of text columns that are dear and that many rules look through."""
+_SHARED = {view: name for name, view in SHARED.items()}
+
+
+def shared_name(view: str, column: str) -> str:
+    """Under which name a frame has a view of a column."""
+    return f"\x00{view}\x00{column}"
+
+
 @dataclass(slots=True)
 class Columns:
     """The columns that rules are compiled for, and a record of those that were used.
 
     ``dtypes`` maps a name to its type; ``default`` answers for the rest. A column of lists matches where any element does.
-    ``presence``: the frame has ``PRESENCE`` columns.
+    ``presence``: the frame has ``PRESENCE`` columns. ``views``, where given, receives (view, column) of ``SHARED``: what is compiled reads
+    these by their ``shared_name``.
     """
 
     dtypes: Mapping[str, pl.DataType] = field(default_factory=dict)
@@ -93,6 +104,7 @@ class Columns:
     presence: bool = False
     used: set[str] = field(default_factory=set)
     tests: int = 0
+    views: set[tuple[str, str]] | None = None
 
     def dtype(self, name: str) -> pl.DataType:
         known = self.dtypes.get(name)
@@ -107,6 +119,9 @@ class Columns:
         dtype = self.dtype(name)
         if isinstance(dtype, pl.List):
             return pl.col(name).list.eval(test(view(pl.element(), pl.String()))).list.any()
+        if self.views is not None and view in _SHARED and dtype == pl.String:
+            self.views.add((_SHARED[view], name))
+            return test(pl.col(shared_name(_SHARED[view], name)))
         return test(view(pl.col(name), dtype))
 
     def test_keywords(self, view: View, test: Test) -> pl.Expr:

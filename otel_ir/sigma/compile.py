@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
-from sigma import conditions
+from sigma import conditions, types
 
 from otel_ir.errors import RuleError
 from otel_ir.sigma.columns import Columns
@@ -33,6 +33,30 @@ def compile_detection(detection: Any, columns: Columns) -> pl.Expr:
     for tree in parsed:
         _check_size(tree)
     return any_of([_compile(tree, columns) for tree in parsed]).fill_null(value=False)
+
+
+def needed(detection: Any) -> frozenset[str]:
+    """Columns without which a detection that was compiled can match no event: where one of them is null, so is what it is compared with."""
+    trees = [_needed(condition.parsed) for condition in detection.parsed_condition]
+    return frozenset.intersection(*trees)
+
+
+def _needed(node: Any) -> frozenset[str]:
+    if isinstance(node, conditions.ConditionNOT):
+        return frozenset()
+    if isinstance(node, conditions.ConditionAND | conditions.ConditionOR):
+        parts = [_needed(child) for child in node.args if child is not None]
+        join = frozenset.union if isinstance(node, conditions.ConditionAND) else frozenset.intersection
+        return join(*parts)
+    return _needed_value(getattr(node, "field", None), node.value)
+
+
+def _needed_value(field: str | None, value: Any) -> frozenset[str]:
+    if isinstance(value, types.SigmaExpansion):
+        return frozenset.intersection(*(_needed_value(field, item) for item in value.values)) if value.values else frozenset()
+    if field is None or isinstance(value, types.SigmaNull) or (isinstance(value, types.SigmaExists) and not value.exists):
+        return frozenset()
+    return frozenset({field, str(value.field)}) if isinstance(value, types.SigmaFieldReference) else frozenset({field})
 
 
 def compile_item(item: Any, columns: Columns) -> pl.Expr:

@@ -17,8 +17,9 @@ from sigma.rule import SigmaRule
 from otel_ir.errors import InputError, RuleError
 from otel_ir.sigma.columns import PRESENCE, Columns
 from otel_ir.sigma.compile import compile_detection
-from otel_ir.sigma.load import Library, alerts_itself, detection_failure, references
+from otel_ir.sigma.load import Library, alerts_itself, compiled_rule, correlate, detection_failure, names_of, references
 from otel_ir.sigma.parse import Entry
+from otel_ir.sigma.ruleset import Correlation, Rule
 
 BATCH = 16_384
 """Events looked at together. More cost less each: what 1,000 rules cost a batch is in good part the same for few events and for many."""
@@ -32,9 +33,22 @@ ALL = "\x00all"
 
 
 class Hit(NamedTuple):
-    """One match. ``line`` is the event as it was written, ``number`` that of its line, from 1."""
+    """One match. ``line`` is the event as it was written, ``number`` that of its line, from 1.
+
+    ``lines`` and ``group`` are those of a correlation (detect/over_events.py), which a rule has not.
+    """
 
     rule_id: str
+    event: dict[str, Any]
+    line: str
+    number: int
+    lines: tuple[str, ...] = ()
+    group: dict[str, str] | None = None
+
+
+class Read(NamedTuple):
+    """An event, its line as it was written, and the number of that line, from 1."""
+
     event: dict[str, Any]
     line: str
     number: int
@@ -42,33 +56,46 @@ class Hit(NamedTuple):
 
 @dataclass(slots=True)
 class Evaluator:
-    """Runs the plain rules of a library, but for those that only serve correlations.
+    """Runs the plain rules of a library, and compiles its correlations.
 
-    ``skipped`` counts lines that are no JSON object (``on_bad_line`` hears of each: its number, and why), ``events`` the others,
-    ``correlations`` what cannot be evaluated on single events.
+    ``skipped`` counts lines that are no JSON object (``on_bad_line`` hears of each: its number, and why), ``events`` the others.
+    ``heard`` is called for each batch with its events and (index of the event, rule id) for every match, also of rules that only serve
+    correlations. ``loud``: ids of what matches by itself.
     """
 
     library: Library
     on_bad_line: Callable[[int, str], None] | None = None
+    heard: Callable[[list[Read], list[tuple[int, str]]], None] | None = None
     skipped: int = 0
     events: int = 0
-    correlations: int = 0
+    correlations: tuple[Correlation, ...] = ()
     entries: list[Entry] = field(default_factory=list)
+    loud: set[str] = field(default_factory=set)
     fields: set[str] = field(default_factory=set)
     lists: set[str] = field(default_factory=lambda: {ALL})
     _compiled: dict[str, tuple[frozenset[str], pl.Expr]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        referenced = references(self.library)
-        for entry in self.library.entries:
-            if not isinstance(entry.sigma, SigmaRule):
-                self.correlations += 1
-            elif alerts_itself(entry, referenced):
+        library, referenced = self.library, references(self.library)
+        library.carried = None
+        self.loud = {entry.id for entry in library.entries if alerts_itself(entry, referenced)}
+        for entry in library.entries:
+            if isinstance(entry.sigma, SigmaRule):
                 try:
-                    self.fields |= self._compile(entry)
-                    self.entries.append(entry)
+                    fields = self._compile(entry)
                 except RuleError as error:
-                    self.library.fail(entry.document, *detection_failure(entry.document, error))
+                    library.fail(entry.document, *detection_failure(entry.document, error))
+                else:
+                    service = entry.sigma.logsource.service if entry.ours else None
+                    library.compiled[entry.id] = compiled_rule(library, entry, self._compiled[entry.id][1], fields, service)
+        correlate(library)
+        known = (library.compiled.get(entry.id) for entry in library.entries)
+        self.correlations = tuple(item for item in known if isinstance(item, Correlation))
+        needed = self.loud.union(*(names_of(item) for item in self.correlations))
+        for entry in library.entries:
+            if isinstance(rule := library.compiled.get(entry.id), Rule) and entry.id in needed:
+                self.entries.append(entry)
+                self.fields |= rule.fields
 
     def run(self, lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         """(rule id, event) for each match, in the order of the events, then of the rules."""
@@ -78,10 +105,14 @@ class Evaluator:
     def hits(self, lines: Iterable[str]) -> Iterator[Hit]:
         """As ``run``, with the lines."""
         for batch in _batches(lines):
-            read = [(event, line, number) for number, line in batch if (event := self._event(line, number)) is not None]
+            read = [Read(event, line, number) for number, line in batch if (event := self._event(line, number)) is not None]
             self.events += len(read)
-            for row, rule_id in self._batch([event for event, _, _ in read]):
-                yield Hit(rule_id, *read[row])
+            found = list(self._batch([one.event for one in read]))
+            if self.heard is not None:
+                self.heard(read, found)
+            for row, rule_id in found:
+                if rule_id in self.loud:
+                    yield Hit(rule_id, *read[row])
 
     def _event(self, line: str, number: int) -> dict[str, Any] | None:
         if not line.strip():
@@ -139,10 +170,10 @@ class Evaluator:
                 values: list[Any] = [list(_leaves(event, 0)) for event in events]
             elif name.endswith(PRESENCE):
                 bare = name.removesuffix(PRESENCE)
-                columns[name] = pl.Series(name, [bool(_look_up(event, bare)) for event in events], pl.Boolean)
+                columns[name] = pl.Series(name, [bool(look_up(event, bare)) for event in events], pl.Boolean)
                 continue
             else:
-                values = [_field_text(event, name) for event in events]
+                values = [field_text(event, name) for event in events]
             if name not in self.lists and any(isinstance(value, list) for value in values):
                 self.lists.add(name)
             if name in self.lists:
@@ -176,28 +207,28 @@ def _no_constant(name: str) -> None:
     raise InputError(f"{name} is no JSON")
 
 
-def _look_up(event: Any, name: str, depth: int = 0) -> list[Any]:
+def look_up(event: Any, name: str, depth: int = 0) -> list[Any]:
     """All values of a field: none where the event lacks it."""
     if isinstance(event, list):
-        return [value for item in event for value in _look_up(item, name, depth + 1)] if depth < MAX_DEPTH else []
+        return [value for item in event for value in look_up(item, name, depth + 1)] if depth < MAX_DEPTH else []
     if not isinstance(event, dict):
         return []
     if name in event:
         return [event[name]]
     for index, char in enumerate(name):
         if char == "." and name[:index] in event and depth < MAX_DEPTH:
-            found = _look_up(event[name[:index]], name[index + 1 :], depth + 1)
+            found = look_up(event[name[:index]], name[index + 1 :], depth + 1)
             if found:
                 return found
     return []
 
 
-def _field_text(event: dict[str, Any], name: str) -> str | list[str] | None:
+def field_text(event: dict[str, Any], name: str) -> str | list[str] | None:
     """The value as text; None where there is none; a list of several, of which objects give none (they are no value to compare)."""
     plain = event.get(name)
     if type(plain) is str and plain.isascii():
         return plain
-    found = _look_up(event, name)
+    found = look_up(event, name)
     if all(value is None for value in found):
         return None
     if len(found) == 1 and not isinstance(found[0], list | dict):

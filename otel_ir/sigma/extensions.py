@@ -33,11 +33,13 @@ INNER_KEYS = {
 }
 """Sigma specification 2.1: rules, correlations, filters."""
 RULE_EXTENSIONS = ("suppress", "stage", "response", "tests")
-CORRELATION_EXTENSIONS = (*RULE_EXTENSIONS, "within-events", "baseline")
+CORRELATION_ONLY = ("within-events", "baseline", "absence", "new_terms")
+CORRELATION_EXTENSIONS = (*RULE_EXTENSIONS, *CORRELATION_ONLY)
 
 MAX_SPAN = 366 * 86_400
 """Seconds: the longest ``timespan`` or ``suppress``."""
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "M": 2_629_746, "y": 31_556_952}
+"""Seconds; months and years are those of the Gregorian calendar on average (as pySigma has them)."""
 NS = 1_000_000_000
 
 
@@ -47,6 +49,20 @@ class BaselineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     multiple: Annotated[float, msgspec.Meta(gt=0, le=1e6)]
     default: Annotated[float, msgspec.Meta(gt=0, le=1e9)]
     learn: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 60
+
+
+class AbsenceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``absence:`` what must not have happened."""
+
+    rule: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    where: Literal["between", "after"] = "between"
+
+
+class NewTermsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``new_terms:`` values that a group did not have before."""
+
+    fields: Annotated[list[Annotated[str, msgspec.Meta(min_length=1, max_length=200)]], msgspec.Meta(min_length=1, max_length=8)]
+    learn: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 1
 
 
 class CaseConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -62,6 +78,8 @@ class ExtensionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     within_events: Annotated[int, msgspec.Meta(ge=2, le=1000)] | None = None
     baseline: BaselineConfig | None = None
+    absence: AbsenceConfig | None = None
+    new_terms: NewTermsConfig | None = msgspec.field(default=None, name="new_terms")
     suppress: str | None = None
     stage: Literal["attempt", "compromise", "anomaly"] = "anomaly"
     response: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] | None = None
@@ -117,7 +135,7 @@ def _unknown(document: Document, data: dict[Any, Any], known: tuple[str, ...], s
             continue
         if section and key in CORRELATION_EXTENSIONS:
             yield document.error(f"{key!r} stands inside {section!r}", *where, key, hint="it is a key of the document itself")
-        elif not section and key in ("within-events", "baseline"):
+        elif not section and key in CORRELATION_ONLY:
             yield document.error(f"{key!r} without a correlation", key, hint="it belongs to a document with 'correlation'")
         elif strict or difflib.get_close_matches(str(key), known, n=1, cutoff=0.8):
             yield document.error(f"unknown key {key!r}", *where, *([key] if isinstance(key, str) else []), hint=suggest(key, known))
@@ -132,34 +150,41 @@ def read_extensions(document: Document) -> tuple[ExtensionConfig, list[RuleError
             nanoseconds(config.suppress, document, "suppress")
         return config, []
     except msgspec.ValidationError as error:
-        return ExtensionConfig(), [_located(document, str(error))]
+        return ExtensionConfig(), [located(document, str(error))]
     except RuleError as error:
         return ExtensionConfig(), [error]
 
 
 _PATH = re.compile(r"\.([\w-]+)|\[(\d+)\]")
-_INNER: dict[str, type[msgspec.Struct]] = {"baseline": BaselineConfig, "tests": CaseConfig}
+_VALUES = {"stage": STAGES, "absence": ("between", "after")}
+_INNER: dict[str, type[msgspec.Struct]] = {
+    "baseline": BaselineConfig, "absence": AbsenceConfig, "new_terms": NewTermsConfig, "tests": CaseConfig,
+}  # fmt: skip
 
 
-def _located(document: Document, message: str) -> RuleError:
-    """The place as msgspec names it: ``- at `$.tests[0].expect```."""
+def located(document: Document, message: str, *section: str, inner: type[msgspec.Struct] | None = None) -> RuleError:
+    """What msgspec says of the document (or of a ``section`` of it), at the place it names: ``- at `$.tests[0].expect```.
+
+    ``inner``: the struct whose unknown keys it may speak of; left out, the one that belongs to the key of the document.
+    """
     what, _, place = message.partition(" - at ")
-    keys: list[str | int] = [int(index) if index else name for name, index in _PATH.findall(place)]
+    keys: list[str | int] = [*section, *(int(index) if index else name for name, index in _PATH.findall(place))]
     unknown = re.search(r"unknown field `([^`]*)`", what)
     wrong = re.search(r"^Invalid enum value '([^']*)'", what)
     if wrong is not None:
-        return document.error(f"{keys[0]}: no such value {wrong[1]!r}", *keys, hint=suggest(wrong[1], STAGES))
+        return document.error(f"{keys[0]}: no such value {wrong[1]!r}", *keys, hint=suggest(wrong[1], _VALUES[str(keys[0])]))
     if unknown is None or not keys:
-        return document.error(f"{keys[0] if keys else 'extension'}: {what}", *keys)
-    known = [field.encode_name for field in msgspec.structs.fields(_INNER[str(keys[0])])]
+        named = [key for key in keys if isinstance(key, str)][-1:] if section else keys[:1]
+        return document.error(f"{named[0] if named else 'extension'}: {what}", *keys)
+    known = [field.encode_name for field in msgspec.structs.fields(inner or _INNER[str(keys[0])])]
     return document.error(f"unknown key {unknown[1]!r}", *keys, unknown[1], hint=suggest(unknown[1], known))
 
 
 def nanoseconds(spec: object, document: Document, *keys: str) -> int:
     """A span such as ``90s``, ``5m``, ``1h``, ``7d`` in nanoseconds (Sigma correlation specification, "Time Selection")."""
-    parsed = re.fullmatch(r"([0-9]{1,9})([smhdw])", spec) if isinstance(spec, str) else None
+    parsed = re.fullmatch(r"([0-9]{1,9})([smhdwMy])", spec) if isinstance(spec, str) else None
     if parsed is None:
-        raise document.error(f"{keys[-1]}: no time span {spec!r}", *keys, hint="a number and one of s, m, h, d, w, such as 5m")
+        raise document.error(f"{keys[-1]}: no time span {spec!r}", *keys, hint="a number and one of s, m, h, d, w, M, y, such as 5m")
     seconds = int(parsed[1]) * _UNITS[parsed[2]]
     if not 0 < seconds <= MAX_SPAN:
         raise document.error(f"{keys[-1]}: {spec} is out of range", *keys, hint="from 1s to 366d")

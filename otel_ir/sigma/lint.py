@@ -12,6 +12,7 @@ from sigma.correlations import SigmaCorrelationRule
 
 from otel_ir.errors import RuleError
 from otel_ir.model import EVENT_SCHEMA
+from otel_ir.normalize.reference import filled_columns, made_events
 from otel_ir.sigma.columns import Columns
 from otel_ir.sigma.extensions import CORRELATION_EXTENSIONS, CORRELATION_KEYS, RULE_KEYS, suggest
 from otel_ir.sigma.load import Library
@@ -19,11 +20,8 @@ from otel_ir.sigma.operators import operator, string_kind
 from otel_ir.sigma.parse import NEW_ID, Entry
 from otel_ir.sigma.regex import shorten
 from otel_ir.sigma.ruleset import Correlation, Rule
+from otel_ir.sigma.tags import fault_of
 
-_TAG_FORMS = {
-    "owasp": (re.compile(r"owasp\.asi(0[1-9]|10)"), "owasp.asi01 to owasp.asi10, the OWASP Top 10 for Agentic Applications"),
-    "atlas": (re.compile(r"atlas\.aml\.(t\d{4}(\.\d{3})?|m\d{4}|ta\d{4})"), "such as atlas.aml.t0051.001, a MITRE ATLAS technique"),
-}
 _KNOWN_OURS = re.compile(r"otel_ir\.(arguments\..+|origin\..+)")
 """Columns beyond ``EVENT_SCHEMA`` that the system fills on demand."""
 
@@ -54,10 +52,20 @@ def _lint(library: Library, entry: Entry) -> Iterator[RuleError]:
         yield from _lint_expressions(entry)
         yield from _lint_rule(entry, compiled)
     elif isinstance(entry.sigma, SigmaCorrelationRule):
-        for index, name in enumerate(compiled.group_by):
-            yield from _lint_column(entry, name, ("correlation", "group-by", index))
+        for name, place in _columns(compiled):
+            yield from _lint_column(entry, name, place)
         if not compiled.group_by:
             yield document.error("no group-by", "correlation", hint="it counts over all agents together")
+
+
+def _columns(item: Correlation) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+    """The columns that a correlation reads, and where they are written."""
+    for index, name in enumerate(item.group_by):
+        read = dict.fromkeys(item.read_from(step)[index] for step in range(len(item.rules)))
+        place = ("correlation", "group-by", index) if set(read) <= {name} else ("correlation", "aliases", name)
+        yield from ((column, place) for column in read)
+    yield from ((name, ("correlation", "condition", "field")) for name in item.fields)
+    yield from ((name, ("new_terms", "fields", index)) for index, name in enumerate(item.new_terms.fields if item.new_terms else ()))
 
 
 def _lint_alerting(entry: Entry) -> Iterator[RuleError]:
@@ -74,8 +82,7 @@ def _lint_alerting(entry: Entry) -> Iterator[RuleError]:
 
 def _lint_tags(entry: Entry) -> Iterator[RuleError]:
     for index, tag in enumerate(entry.sigma.tags):
-        form, hint = _TAG_FORMS.get(tag.namespace, (None, ""))
-        if form is not None and not form.fullmatch(str(tag)):
+        if hint := fault_of(str(tag.namespace), str(tag)):
             yield entry.document.error(f"no such tag: {tag}", "tags", index, hint=hint)
 
 
@@ -92,6 +99,9 @@ def _lint_rule(entry: Entry, rule: Rule) -> Iterator[RuleError]:
         yield document.error("the condition holds for nearly every event", "detection", "condition", hint="test for something present")
     if rule.service is None:
         return
+    if rule.service not in made_events():
+        what = f"no dialect makes events of type {rule.service!r}"
+        yield document.error(what, "logsource", "service", hint="only applications that state otel_ir.event.type themselves")
     for node in (leaf for tree in trees for leaf in _leaves(tree)):
         if getattr(node, "field", None) == "event.type" and str(node.value) != rule.service:
             yield document.error(f"event.type is {rule.service!r} by its logsource", "detection", hint="the test can never hold")
@@ -106,6 +116,9 @@ def _lint_expressions(entry: Entry) -> Iterator[RuleError]:
 
 
 def _lint_column(entry: Entry, name: str, place: tuple[str | int, ...]) -> Iterator[RuleError]:
+    if name in EVENT_SCHEMA and name not in filled_columns():
+        what = f"no dialect fills {name!r}"
+        yield entry.document.error(what, *_where(entry, name, place), hint="only applications that state it themselves")
     if name in EVENT_SCHEMA or _KNOWN_OURS.fullmatch(name):
         return
     near = suggest(name, EVENT_SCHEMA, cutoff=0.8)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,21 @@ from sigma.processing.pipeline import ProcessingPipeline
 from sigma.rule import SigmaRule
 
 from otel_ir.errors import RuleError
-from otel_ir.sigma.columns import Columns, event_frame
-from otel_ir.sigma.compile import compile_detection
-from otel_ir.sigma.correlate import compile_correlation
+from otel_ir.sigma.columns import Columns
+from otel_ir.sigma.compile import compile_detection, needed
+from otel_ir.sigma.correlate import CARRIED, compile_correlation
 from otel_ir.sigma.extensions import nanoseconds, suggest
-from otel_ir.sigma.parse import LEVELS, Entry, detection_errors, names, parse_document, with_actions
+from otel_ir.sigma.parse import LEVELS, Entry, detection_errors, names, parse_document, referenced, with_actions
 from otel_ir.sigma.pipeline import apply
 from otel_ir.sigma.regex import shorten
-from otel_ir.sigma.ruleset import Correlation, Rule, RuleSet
+from otel_ir.sigma.ruleset import Correlation, Plan, Rule, RuleSet
+from otel_ir.sigma.shape import MAX_RULES
 from otel_ir.sigma.source import Document, read_documents, rule_files
+
+MAX_DEPTH = 8
+"""Correlations over correlations over …"""
+_MAX_WAY = 1000
+"""Correlations that are looked at for a circle; in a longer one they are merely too deep."""
 
 
 @dataclass(slots=True)
@@ -48,6 +55,10 @@ class Library:
     """Id of a rule -> digests of the Sigma filters that apply to it."""
     named: dict[str, list[Entry]] = field(default_factory=dict)
     """By what correlations may refer to them; filled when they are compiled."""
+    carried: frozenset[str] | None = CARRIED
+    """What alerts of correlations bring along, beside what they are grouped by; None: all of their completing event."""
+    depths: dict[str, int] = field(default_factory=dict)
+    """Id of a correlation -> 1 where it is over rules only, 2 over such ones, …; without those in a circle or over ``MAX_DEPTH``."""
     ruleset: RuleSet = field(default_factory=lambda: _ruleset([]))
 
     def entry(self, identity: str) -> Entry:
@@ -76,21 +87,33 @@ def load_rules(paths: Sequence[Path], pipeline: ProcessingPipeline | None = None
 def load_library(paths: Sequence[Path], pipeline: ProcessingPipeline | None = None) -> Library:
     """As ``load_rules``, with the documents."""
     library = read_library(paths, pipeline)
-    referenced = references(library)
-    correlations = [entry for entry in library.entries if isinstance(entry.sigma, SigmaCorrelationRule)]
+    named = references(library)
+    for entry in library.entries:
+        if not isinstance(entry.sigma, SigmaCorrelationRule):
+            _compile_entry(library, entry, named)
+    correlate(library)
+    library.errors.sort(key=lambda error: (error.path, error.line, error.column))
+    library.ruleset = _ruleset([library.compiled[entry.id] for entry in library.entries if entry.id in library.compiled])
+    return library
+
+
+def correlate(library: Library) -> None:
+    """Compiles the correlations of a library whose rules are compiled."""
     for entry in library.entries:
         for name in dict.fromkeys(entry.names):
             library.named.setdefault(name, []).append(entry)
-        if not isinstance(entry.sigma, SigmaCorrelationRule):
-            _compile_entry(library, entry, referenced)
-    for entry in correlations:
+    correlations = [entry for entry in library.entries if isinstance(entry.sigma, SigmaCorrelationRule)]
+    library.depths = _depths(library, correlations)
+    for entry in sorted(correlations, key=lambda entry: library.depths.get(entry.id, MAX_DEPTH + 1)):
         _correlate_entry(library, entry)
     for entry in library.doubtful:
         with suppress(TypeError, AttributeError, ValueError):  # parts of the wrong type, which were reported
             _correlate_entry(library, entry)
-    library.errors.sort(key=lambda error: (error.path, error.line, error.column))
-    library.ruleset = _ruleset([library.compiled[entry.id] for entry in library.entries if entry.id in library.compiled])
-    return library
+    named = references(library)
+    for entry in library.entries:
+        compiled = library.compiled.get(entry.id)
+        if isinstance(compiled, Correlation) and not alerts_itself(entry, named):
+            library.compiled[entry.id] = replace(compiled, alerts=False)
 
 
 def read_library(paths: Sequence[Path], pipeline: ProcessingPipeline | None = None) -> Library:
@@ -150,21 +173,25 @@ def _apply_filter(library: Library, entry: Entry) -> None:
 
 def references(library: Library) -> dict[str, bool]:
     """What correlations refer to -> whether one of them lets it alert by itself (``generate: true``)."""
-    referenced: dict[str, bool] = {}
+    found: dict[str, bool] = {}
     for entry in library.entries:
         if isinstance(entry.sigma, SigmaCorrelationRule):
-            for reference in entry.sigma.rules or ():
-                key = str(reference.reference)
+            absence = entry.extensions.absence
+            for key in (*referenced(entry.sigma), *([absence.rule] if absence else [])):
                 for name in (key, key.lower()):
-                    referenced[name] = referenced.get(name, False) or entry.sigma.generate
-    return referenced
+                    found[name] = found.get(name, False) or entry.sigma.generate
+    return found
 
 
-def _compile_entry(library: Library, entry: Entry, referenced: dict[str, bool]) -> None:
+def _compile_entry(library: Library, entry: Entry, named: dict[str, bool]) -> None:
     document, sigma = entry.document, entry.sigma
-    columns = Columns()
+    columns, plan = Columns(), None
     try:
         predicate = compile_detection(sigma.detection, columns)
+        if entry.ours:
+            shared = Columns(views=set())
+            planned = compile_detection(sigma.detection, shared).alias(entry.id)
+            plan = Plan(planned, frozenset(shared.views or ()), needed(sigma.detection))
         suppress = nanoseconds(entry.extensions.suppress, document, "suppress") if entry.extensions.suppress else None
     except RuleError as error:
         library.fail(document, *detection_failure(document, error))
@@ -174,19 +201,18 @@ def _compile_entry(library: Library, entry: Entry, referenced: dict[str, bool]) 
         predicate = pl.col("event.type").is_null() & pl.col("event.type").is_not_null()  # never: not about agents
     elif sigma.logsource.service is not None:
         predicate = (pl.col("event.type").eq_missing(pl.lit(sigma.logsource.service))) & predicate
-    library.compiled[entry.id] = Rule(
-        **_common(library, entry),
-        service=sigma.logsource.service,
-        predicate=predicate,
-        fields=frozenset(columns.used | {"event.type"}),
-        alerts=alerts_itself(entry, referenced),
-        suppress=suppress,
-    )
+    rule = compiled_rule(library, entry, predicate, frozenset(columns.used | {"event.type"}), sigma.logsource.service)
+    library.compiled[entry.id] = dataclasses.replace(rule, alerts=alerts_itself(entry, named), suppress=suppress, plan=plan)
 
 
-def alerts_itself(entry: Entry, referenced: dict[str, bool]) -> bool:
+def compiled_rule(library: Library, entry: Entry, predicate: pl.Expr, fields: frozenset[str], service: str | None) -> Rule:
+    """The rule of a document, which alerts."""
+    return Rule(**_common(library, entry), service=service, predicate=predicate, fields=fields, alerts=True, suppress=None)
+
+
+def alerts_itself(entry: Entry, named: dict[str, bool]) -> bool:
     """Sigma correlations, "Generate": what a correlation refers to alerts by itself only where one says so."""
-    generate = [referenced[name] for name in entry.names if name in referenced]
+    generate = [named[name] for name in entry.names if name in named]
     return any(generate) or not generate
 
 
@@ -195,25 +221,43 @@ def detection_failure(document: Document, error: RuleError) -> list[RuleError]:
     return detection_errors(document) or [document.error(shorten(error.what, 400), "detection", "condition", hint=error.hint)]
 
 
+def _matching(library: Library, reference: str) -> list[Entry]:
+    """The documents that a correlation may mean by this."""
+    by_id = (other for other in library.named.get(reference.lower(), ()) if other.names[0] == reference.lower())
+    return list({id(other): other for other in (*library.named.get(reference, ()), *by_id)}.values())
+
+
+def _below(library: Library, entry: Entry) -> list[Entry]:
+    """The correlations that a correlation refers to."""
+    absence = entry.extensions.absence
+    names = dict.fromkeys([*referenced(entry.sigma)[: MAX_RULES + 1], *([absence.rule] if absence else [])])
+    return [other for name in names for other in _matching(library, name) if isinstance(other.sigma, SigmaCorrelationRule)]
+
+
+def _depths(library: Library, correlations: Sequence[Entry]) -> dict[str, int]:
+    below = {entry.id: {other.id for other in _below(library, entry)} for entry in correlations}
+    depths: dict[str, int] = {}
+    for depth in range(1, MAX_DEPTH + 1):
+        ready = [identity for identity, needed in below.items() if identity not in depths and needed <= depths.keys()]
+        depths |= dict.fromkeys(ready, depth)
+    return depths
+
+
 def _correlate_entry(library: Library, entry: Entry) -> None:
-    def resolve(reference: str) -> Rule | RuleError:
-        by_id = (other for other in library.named.get(reference.lower(), ()) if other.names[0] == reference.lower())
-        matching = list({id(other): other for other in (*library.named.get(reference, ()), *by_id)}.values())
+    """Compiles a correlation; the correlations that it refers to have been."""
+
+    def resolve(reference: str) -> Rule | Correlation | RuleError:
+        matching = _matching(library, reference)
         if len(matching) > 1:
             return RuleError(f"{len(matching)} rules are named {reference!r}", hint="refer to one by its id")
         if not matching and (reference in library.broken or reference.lower() in library.broken):
             return RuleError(f"the rule {reference!r} has errors of its own")
         if not matching:
             known = [name for other in library.entries for name in other.names if other is not entry]
-            return RuleError(f"no rule has the id or name {reference!r}", hint=suggest(reference, known))
-        rule = library.compiled.get(matching[0].id)
-        if isinstance(rule, Rule):
-            return rule
-        if isinstance(matching[0].sigma, SigmaCorrelationRule):
-            return RuleError(f"{reference!r} is itself a correlation", hint="this version correlates plain rules")
-        return RuleError(f"the rule {reference!r} has errors of its own")
+            return RuleError(f"no rule has the id or name {shorten(reference)!r}", hint=suggest(reference, known))
+        return _found(library, matching[0], entry, reference)
 
-    correlation, errors = compile_correlation(entry, _common(library, entry), resolve)
+    correlation, errors = compile_correlation(entry, _common(library, entry), resolve, library.carried)
     if entry in library.doubtful:
         told = {(error.path, error.line) for error in library.errors}
         library.errors += [error for error in errors if (error.path, error.line) not in told]
@@ -221,6 +265,36 @@ def _correlate_entry(library: Library, entry: Entry) -> None:
         library.fail(entry.document, *errors)
     else:
         library.compiled[entry.id] = correlation
+
+
+def _found(library: Library, other: Entry, entry: Entry, reference: str) -> Rule | Correlation | RuleError:
+    too_deep = isinstance(other.sigma, SigmaCorrelationRule) and other.id not in library.depths
+    if too_deep and (circle := _way(library, other, entry)):
+        return RuleError(f"correlations refer to each other in a circle: {shorten(circle, 400)}", hint="one of them has to go")
+    if library.depths.get(other.id, 0 if isinstance(other.sigma, SigmaRule) else MAX_DEPTH) >= MAX_DEPTH:
+        return RuleError(f"correlations refer to each other more than {MAX_DEPTH} deep")
+    return library.compiled.get(other.id) or RuleError(f"the rule {reference!r} has errors of its own")
+
+
+def _way(library: Library, start: Entry, end: Entry) -> str:
+    """How ``start`` refers to ``end`` over others, ``end`` first and last; nothing where it does not, or not within ``_MAX_WAY``."""
+    came: dict[str, Entry | None] = {start.id: None}
+    ahead = [start]
+    for one in ahead:
+        if one is end:
+            way: list[str] = []
+            step: Entry | None = one
+            while step is not None:
+                way.append(step.id)
+                step = came[step.id]
+            return " -> ".join([end.id, *reversed(way)])
+        if len(came) > _MAX_WAY:
+            break
+        for other in _below(library, one):
+            if other.id not in came:
+                came[other.id] = one
+                ahead.append(other)
+    return ""
 
 
 def _common(library: Library, entry: Entry) -> dict[str, Any]:
@@ -241,37 +315,42 @@ def _common(library: Library, entry: Entry) -> dict[str, Any]:
 
 
 def _digest(content: dict[Any, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_texts(content), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _texts(value: Any) -> Any:
+    """With texts as keys: YAML knows others, which cannot be sorted together."""
+    if isinstance(value, dict):
+        return {str(key): _texts(inner) for key, inner in value.items()}
+    return [_texts(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _ruleset(compiled: Sequence[Rule | Correlation]) -> RuleSet:
     rules = tuple(item for item in compiled if isinstance(item, Rule))
     correlations = tuple(item for item in compiled if isinstance(item, Correlation))
-    fields = {name for rule in rules for name in rule.fields} | {name for item in correlations for name in item.group_by}
+    fields = {name for rule in rules for name in rule.fields} | {name for item in correlations for name in columns_of(item)}
     lines = sorted(f"{item.id} {item.digest}" for item in compiled)
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     return RuleSet(rules=rules, correlations=correlations, digest=digest, fields=frozenset(fields))
 
 
 def subset(ruleset: RuleSet, identity: str) -> RuleSet:
-    """One rule or correlation by itself, with the rules that it refers to."""
-    correlations = [item for item in ruleset.correlations if item.id == identity]
-    wanted = {identity, *(name for item in correlations for name in item.rules)}
-    return _ruleset([*(rule for rule in ruleset.rules if rule.id in wanted), *correlations])
+    """One rule or correlation by itself, with all that it refers to."""
+    wanted, more = {identity}, {identity}
+    while more:
+        used = [item for item in ruleset.correlations if item.id in more]
+        more = {name for item in used for name in names_of(item)} - wanted
+        wanted |= more
+    kept: list[Rule | Correlation] = [rule for rule in ruleset.rules if rule.id in wanted]
+    return _ruleset([*kept, *(item for item in ruleset.correlations if item.id in wanted)])
 
 
-_FEW = 16
+def names_of(item: Correlation) -> tuple[str, ...]:
+    """The ids of the rules and correlations that a correlation refers to."""
+    return (*item.rules, *([item.absence.rule] if item.absence else []))
 
 
-def matches(rules: Sequence[Rule], frame: pl.DataFrame) -> pl.DataFrame:
-    """One Boolean column per rule, named by its id, as high as ``frame``; columns that rules read and the frame lacks count as null.
-
-    Through the lazy engine, so that what rules share (a column in lower case) is computed once; for a few rows to plan costs more.
-    """
-    frame = event_frame(frame, sorted({name for rule in rules for name in rule.fields}))
-    if frame.height <= _FEW:
-        # One column of the frame beside them: predicates that read none would be one row high.
-        found = frame.select_seq(pl.first(), *(rule.predicate.alias(rule.id) for rule in rules))
-        return found[[rule.id for rule in rules]]
-    computed = frame.lazy().with_columns(rule.predicate.alias(rule.id) for rule in rules)
-    return computed.select(rule.id for rule in rules).collect()
+def columns_of(item: Correlation) -> set[str]:
+    """The columns that a correlation reads, beside those of its rules."""
+    grouped = {name for step in range(len(item.rules)) for name in item.read_from(step)}
+    return grouped | {*item.fields, *(item.new_terms.fields if item.new_terms else ())}

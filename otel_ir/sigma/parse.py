@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sigma import exceptions as sigma_errors
-from sigma.correlations import SigmaCorrelationRule
+from sigma.correlations import SigmaCorrelationRule, SigmaCorrelationType
 from sigma.exceptions import SigmaError
 from sigma.filters import SigmaFilter
 from sigma.modifiers import modifier_mapping
@@ -20,12 +20,13 @@ from otel_ir.sigma.columns import Columns
 from otel_ir.sigma.compile import compile_item
 from otel_ir.sigma.extensions import ExtensionConfig, check_keys, ours, read_extensions, suggest
 from otel_ir.sigma.regex import POLICY, explain_refusal, shorten
+from otel_ir.sigma.shape import check_shape
 from otel_ir.sigma.source import Document
 
 LEVELS = {"informational": "low", "low": "low", "medium": "medium", "high": "high", "critical": "critical"}
 """Sigma's ``level`` -> our severity."""
 NEW_ID = "python -c 'import uuid; print(uuid.uuid4())'"
-_STATUSES = ("unsupported", "deprecated", "experimental", "test", "stable")
+STATUSES = ("unsupported", "deprecated", "experimental", "test", "stable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,14 @@ def names(document: Document) -> tuple[str, ...]:
     """Id (in lower case, as UUIDs compare) and name of a document, whether or not the rest of it can be used."""
     identity, name = document.data.get("id"), document.data.get("name")
     return tuple(str(value).lower() if value is identity else str(value) for value in (identity, name) if value is not None)
+
+
+def referenced(sigma: SigmaCorrelationRule) -> tuple[str, ...]:
+    """The rules that a correlation names, in order; a condition over names may stand for the list. ``RecursionError``."""
+    if sigma.rules:
+        return tuple(str(one.reference) for one in sigma.rules)
+    named = getattr(sigma.condition, "get_referenced_rules", None)
+    return tuple(str(name) for name in named()) if named else ()
 
 
 def with_actions(documents: Iterable[Document]) -> Iterator[Document]:
@@ -93,8 +102,8 @@ def parse_document(document: Document) -> tuple[Entry | None, list[RuleError]]:
     errors = check_keys(document)
     extensions, refused = read_extensions(document)
     errors += refused
-    if too_large := _too_large(document):
-        return None, [*errors, too_large]
+    if refusal := _too_large(document) or ("correlation" in document.data and check_shape(document)):
+        return None, [*errors, refusal]
     data = copy.deepcopy(document.data)
     if not isinstance(data.get("id", ""), str):
         errors.append(document.error(f"id: {data.pop('id')!r} is no UUID", "id", hint=_PLACES["SigmaIdentifierError"][1]))
@@ -105,8 +114,12 @@ def parse_document(document: Document) -> tuple[Entry | None, list[RuleError]]:
     try:
         sigma = kind.from_dict(data, collect_errors=True, policy=POLICY)
         found = list(sigma.errors)
+        if isinstance(sigma, SigmaCorrelationRule):
+            referenced(sigma)
     except SigmaError as error:
         return None, [*errors, *_placed(document, [error])]
+    except RecursionError:
+        return None, [*errors, document.error("a condition is nested too deep", _section(document), "condition")]
     except Exception as error:  # pySigma meets values of a type it does not expect with whatever Python raises
         what = f"pySigma cannot read this: {shorten(str(error))}"
         return None, [*errors, *(detection_errors(document) or [document.error(what, _section(document))])]
@@ -127,12 +140,14 @@ def _too_large(document: Document) -> RuleError | None:
     """What would cost more to read than a rule is worth; before pySigma sees it."""
     section = _section(document)
     detection = document.data.get(section)
-    if section == "correlation" or not isinstance(detection, dict):
+    if not isinstance(detection, dict):
         return None
     written = detection.get("condition")
     condition = " ".join(map(str, written)) if isinstance(written, list) else str(written)
     if len(condition) > MAX_CONDITION:
         return document.error(f"a condition of more than {MAX_CONDITION} characters", section, "condition")
+    if section == "correlation":
+        return None
     names = sum(word not in ("and", "or", "not", "of", "1", "any", "all") for word in re.findall(r"[\w*-]+", condition))
     if max(names, 1) * _values(detection) > MAX_WRITTEN_OUT:
         return document.error("the condition writes out too many values", section, "condition", hint="split the rule")
@@ -198,6 +213,8 @@ _PLACES: dict[str, tuple[str, str]] = {
     "SigmaFilterError": ("filter", ""),
 }
 _CORRELATION_KEYS = {"SigmaTimespanError": "timespan", "SigmaCorrelationTypeError": "type", "SigmaCorrelationConditionError": "condition"}
+_OF_CORRELATION = {"can only be used with": "condition", "without field reference": "condition"}
+"""Words of pySigma's messages about a correlation -> the key they are about."""
 
 
 def _placed(document: Document, found: list[Any]) -> list[RuleError]:
@@ -207,12 +224,17 @@ def _placed(document: Document, found: list[Any]) -> list[RuleError]:
     for error in found:
         kind, what = type(error).__name__, _message(error)
         if isinstance(error, sigma_errors.SigmaCorrelationRuleError):
-            key = _CORRELATION_KEYS.get(kind, "")
-            errors.append(document.error(what, "correlation", *([key] if key else [])))
+            key = _CORRELATION_KEYS.get(kind) or next((key for words, key in _OF_CORRELATION.items() if words in what), "")
+            hint = ""
+            if what.startswith("Failed to parse"):
+                what, hint = _condition_words(what, data["correlation"]["condition"], [])
+            elif key == "type":
+                hint = suggest(data["correlation"].get("type"), (one.name.lower() for one in SigmaCorrelationType))
+            errors.append(document.error(what, "correlation", *([key] if key else []), hint=hint))
         elif kind == "SigmaLevelError":
             errors.append(document.error(what, "level", hint=suggest(data.get("level"), LEVELS)))
         elif kind == "SigmaStatusError":
-            errors.append(document.error(what, "status", hint=suggest(data.get("status"), _STATUSES)))
+            errors.append(document.error(what, "status", hint=suggest(data.get("status"), STATUSES)))
         elif kind in _PLACES:
             key, hint = _PLACES[kind]
             errors.append(document.error(what, key, hint=hint))

@@ -20,7 +20,7 @@ from otel_ir.sigma.columns import event_dtype
 from otel_ir.sigma.extensions import NS, CaseConfig, suggest
 from otel_ir.sigma.load import Library, subset
 from otel_ir.sigma.parse import Entry
-from otel_ir.sigma.ruleset import Correlation, RuleSet
+from otel_ir.sigma.ruleset import RuleSet
 
 Fold = Callable[[RuleSet, pl.DataFrame], list[Alert]]
 """Alerts of a rule set on an event frame of one event a record (``otel_ir.detect.run_events``)."""
@@ -85,7 +85,7 @@ def check_tests(library: Library) -> list[RuleError]:
 def _alerting(library: Library) -> Iterator[Entry]:
     for entry in library.entries:
         compiled = library.compiled.get(entry.id)
-        if compiled is not None and (isinstance(compiled, Correlation) or compiled.alerts):
+        if compiled is not None and compiled.alerts:
             yield entry
 
 

@@ -13,7 +13,7 @@ from otel_ir.sigma.load import Library
 from otel_ir.sigma.operators import string_kind
 from otel_ir.sigma.parse import Entry
 from otel_ir.sigma.regex import shorten
-from otel_ir.sigma.ruleset import Correlation, Rule
+from otel_ir.sigma.ruleset import IMMEDIATE, Correlation, NewTerms, Rule
 
 _STRING = {
     "equals": "is {}",
@@ -30,6 +30,15 @@ _COMPARE = {
     "GTE": "is at least",
     "NEQ": "is a number other than",
 }
+_SUBJECTS = {
+    "event_count": "the number of matches",
+    "value_count": "the number of different values of {fields}",
+    "value_sum": "the sum of {fields}",
+    "value_avg": "the average of {fields}",
+    "value_percentile": "the {percentile}th percentile of {fields}",
+    "value_median": "the median of {fields}",
+}
+_THAN = {"gt": "more than", "gte": "at least", "lt": "less than", "lte": "at most", "eq": "exactly", "neq": "other than"}
 _MAX_VALUES = 12
 
 
@@ -61,30 +70,74 @@ def _rule_lines(entry: Entry, rule: Rule) -> Iterator[str]:
 
 def _correlation_lines(library: Library, item: Correlation) -> Iterator[str]:
     group = "for each " + " and ".join(item.group_by) if item.group_by else "over all events"
-    matched = [library.compiled[rule].title for rule in item.rules]
-    if item.kind == "event_count":
-        yield f"Fires when, {group}, more than {item.threshold} matches of"
-        yield from (f"  - {title}" for title in matched)
-        yield f"fall within {span(item.timespan)}."
-        if item.baseline:
-            yield (
-                f"Once {item.baseline.learn} such windows of a group are known, more than {item.baseline.multiple:g} times its own "
-                f"rate; until then {item.baseline.multiple:g} times {item.baseline.default:g}."
-            )
+    titles = [library.compiled[rule].title for rule in item.rules]
+    alerts = [" (each alert of it)" if rule in item.inner else "" for rule in item.rules]
+    named = [f"{title}{each}" for title, each in zip(titles, alerts, strict=True)]
+    if item.new_terms:
+        yield from _new_terms(item, group, named)
+    elif item.clauses:
+        yield from _steps(library, item, group, named)
     else:
-        within = f", among the last {item.within_events} {item.service or ''} events".replace("  ", " ") if item.within_events else ""
-        yield f"Fires when, {group}, within {span(item.timespan)}{within}, in this order,"
-        yield from (f"  {number}. {title}" for number, title in enumerate(matched, 1))
-        yield "have matched."
-    yield f"While it stays true, what comes is counted; it may fire again after {span(item.suppress)}, or once it was false."
+        yield from _number(item, group, named)
+    for alias in (name for at, name in enumerate(item.group_by) if any(read[at] != name for read in item.columns)):
+        read = (f"{columns[item.group_by.index(alias)]} of {title}" for columns, title in zip(item.columns, titles, strict=True))
+        yield f"There {alias} is {', '.join(read)}."
+    if item.deferred:
+        yield "It waits until nothing more can come that makes it false: 10 minutes of lateness, in any case."
+    if not item.new_terms:
+        yield f"While it stays true, what comes is counted; it may fire again after {span(item.suppress)}, or once it was false."
     yield from _response(item)
-    for rule in dict.fromkeys(item.rules):
+    for rule in dict.fromkeys([*item.rules, *([item.absence.rule] if item.absence else [])]):
         base = library.entry(rule)
         yield ""
         yield f"{library.compiled[rule].title}:"
         compiled = library.compiled[rule]
         if isinstance(compiled, Rule):
             yield from (f"  {line}" for line in _rule_lines(base, compiled))
+
+
+def _new_terms(item: Correlation, group: str, named: list[str]) -> Iterator[str]:
+    terms = item.new_terms or NewTerms((), 0)
+    yield f"Fires when, {group}, a match of"
+    yield from (f"  - {title}" for title in named)
+    yield f"has a value of {' and '.join(terms.fields)} that the group did not have within {span(item.timespan)} before."
+    if terms.learn:
+        yield f"It must have had {terms.learn} other{'s' if terms.learn != 1 else ''} by then."
+    yield f"After an alert, further ones are counted for {span(item.suppress)}." if item.suppress else "Each new value alerts."
+
+
+def _number(item: Correlation, group: str, named: list[str]) -> Iterator[str]:
+    subject = _SUBJECTS[item.kind].format(fields=" and ".join(item.fields), percentile=item.percentile)
+    ahead = item.kind in ("event_count", "value_count", "value_sum") and item.op not in IMMEDIATE
+    where = f"within {span(item.timespan)} from one of them on" if ahead else f"within {span(item.timespan)}"
+    if item.kind == "event_count" and item.op == "gt":
+        yield f"Fires when, {group}, more than {item.threshold:g} matches of"
+        yield from (f"  - {title}" for title in named)
+        yield f"fall {where}."
+    else:
+        yield f"Fires when, {group}, {subject} is {_THAN[item.op]} {item.threshold:g}, {where}, over matches of"
+        yield from (f"  - {title}" for title in named)
+    if item.baseline:
+        yield (
+            f"Once {item.baseline.learn} such windows of a group are known, more than {item.baseline.multiple:g} times its own "
+            f"rate; until then {item.baseline.multiple:g} times {item.baseline.default:g}."
+        )
+
+
+def _steps(library: Library, item: Correlation, group: str, named: list[str]) -> Iterator[str]:
+    within = f", among the last {item.within_events} {item.service or ''} events".replace("  ", " ") if item.within_events else ""
+    order = ", in this order," if item.kind == "temporal_ordered" else ", in whatever order,"
+    yield f"Fires when, {group}, within {span(item.timespan)}{within}{order}"
+    for number, clause in enumerate(item.clauses[:_MAX_VALUES]):
+        yield from ["or"] if number else []
+        yield from (f"  {place}. {named[step]}" for place, step in enumerate(clause.required, 1))
+        yield from (f"  and no match of {named[step]}" for step in clause.absent)
+    if len(item.clauses) > _MAX_VALUES:
+        yield f"or one of {len(item.clauses) - _MAX_VALUES} more combinations"
+    yield "have matched."
+    if item.absence:
+        where = "between the first and the last" if item.absence.where == "between" else f"within {span(item.timespan)} after that"
+        yield f"And no match of {library.compiled[item.absence.rule].title} lies {where}."
 
 
 def _response(item: Rule | Correlation) -> Iterator[str]:

@@ -164,7 +164,7 @@ def test_eval(bad: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert [json.loads(line) for line in result.stdout.splitlines()] == [{"rule_id": "6e0a9b7e-7b5a-4a7f-9e0c-0d6f5b1f7a01", "event": hit}]
     assert result.stderr.splitlines()[-1] == (
-        "1 matches of 1 rules in 2 events; 1 rules run, 1 not loaded (why stands above), 1 lines skipped, 0 correlations not evaluated"
+        "1 matches of 1 rules in 2 events; 1 rules run, 1 not loaded (why stands above), 1 lines skipped, 0 correlations run"
     )
     assert f"{events}:2: no JSON object but a list: the line is skipped" in result.stderr
     assert run("eval", bad, "-", stdin=events.read_text()).stdout == result.stdout
@@ -272,3 +272,30 @@ def test_wrong_usage_is_two(good: Path) -> None:
     assert run("check", good, "--formt", "json").exit_code == 2
     assert run("check", good, "--format", "xml").exit_code == 2
     assert run("eval").exit_code == 2
+
+
+CORRELATED = """\
+title: a
+name: a
+logsource: {product: windows}
+detection: {s: {e: a}, condition: s}
+---
+title: C
+name: c
+correlation: {type: event_count, rules: [a], group-by: [u.n], timespan: 1m, condition: {gte: 2}}
+"""
+
+
+def test_eval_prints_correlations_with_their_events_after_the_rules(tmp_path: Path) -> None:
+    (tmp_path / "r.yml").write_text(CORRELATED)
+    lines = [
+        '{"e":"a", "u":{"n":1}, "time":"2026-01-01T00:00:20"}',
+        '{"e":"a", "u":{"n":1}, "time":"2026-01-01 00:00:00Z"}',
+        '{"e":"a", "u":{"n":1}}',
+    ]
+    (tmp_path / "e.ndjson").write_text("\n".join(lines))
+    result = CliRunner().invoke(rules_app, ["eval", str(tmp_path / "r.yml"), str(tmp_path / "e.ndjson")])
+    assert result.exit_code == 0
+    assert result.stdout == f'{{"rule_id":"c","event":{lines[0]},"events":[{lines[1]},{lines[0]}],"group":{{"u.n": "1"}}}}\n'
+    assert "1 correlations run" in result.stderr
+    assert "1 events that rules of a correlation match hold no readable time" in result.stderr

@@ -11,9 +11,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from otel_ir.sigma.correlate import KINDS
 from otel_ir.sigma.extensions import CORRELATION_EXTENSIONS, CORRELATION_KEYS, RULE_EXTENSIONS, RULE_KEYS
 from otel_ir.sigma.lint import lint
-from otel_ir.sigma.load import load_library, matches
+from otel_ir.sigma.load import load_library
+from otel_ir.sigma.match import matches
 from otel_ir.sigma.testing import check_tests
 from otel_ir.sigma.words import explain
 
@@ -61,6 +63,29 @@ DETECTION = st.fixed_dictionaries(
 SECTION = st.dictionaries(
     st.sampled_from(["type", "rules", "group-by", "timespan", "condition", "aliases", "generate", "x"]), VALUES, max_size=7
 )
+NAMES = st.sampled_from(["r", "c", "nobody", "user.id", "who", "gen_ai.usage.input_tokens"])
+COMPARED = st.dictionaries(
+    st.sampled_from(["gt", "gte", "lt", "lte", "eq", "neq"]), st.integers(-1, 5) | st.floats() | WORDS, min_size=1, max_size=2
+)
+LIKELY = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from([*KINDS, "x"]),
+        "condition": st.tuples(COMPARED, st.dictionaries(st.sampled_from(["field", "percentile"]), NAMES | st.integers(1, 100)))
+        .map(lambda pair: pair[0] | pair[1]) | st.sampled_from(["r", "not r", "r and not c", "(r or c) and r", "r or"]) | st.none(),
+    },
+    optional={
+        "rules": st.lists(NAMES, max_size=4),
+        "group-by": st.lists(NAMES, max_size=3),
+        "aliases": st.dictionaries(NAMES, st.dictionaries(NAMES, NAMES, max_size=2), max_size=2),
+    },
+)  # fmt: skip
+"""What correlations look like: valid now and then."""
+EXTENSIONS = {
+    "within-events": st.integers(1, 9),
+    "baseline": st.fixed_dictionaries({"multiple": st.just(1), "default": st.just(3)}),
+    "absence": st.fixed_dictionaries({"rule": NAMES, "where": st.sampled_from(["between", "after"])}),
+    "new_terms": st.fixed_dictionaries({"fields": st.lists(NAMES, max_size=2)}),
+}
 
 
 def changed(base: dict[str, Any], keys: tuple[str, ...], special: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
@@ -73,12 +98,25 @@ def changed(base: dict[str, Any], keys: tuple[str, ...], special: dict[str, st.S
 
 
 RULES = changed(RULE, (*RULE_KEYS, *RULE_EXTENSIONS, "x", *["detection"] * 20), {"detection": DETECTION})
+LIKELY_ONES = st.tuples(LIKELY, st.fixed_dictionaries({}, optional=EXTENSIONS)).map(
+    lambda pair: CORRELATION | {"correlation": CORRELATION["correlation"] | pair[0]} | pair[1]
+)
 CORRELATIONS = changed(CORRELATION, (*CORRELATION_KEYS, *CORRELATION_EXTENSIONS, *["correlation"] * 10), {"correlation": SECTION})
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(RULES | CORRELATIONS | VALUES, min_size=1, max_size=3))
 def test_no_document_crashes_the_loader(documents: list[Any]) -> None:
+    _loads(documents)
+
+
+@settings(max_examples=150, deadline=None)
+@given(LIKELY_ONES)
+def test_no_correlation_crashes_the_loader(document: dict[str, Any]) -> None:
+    _loads([document])
+
+
+def _loads(documents: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "r.yml").write_text(yaml.safe_dump_all([RULE, *documents], allow_unicode=True), encoding="utf-8")
         library = load_library([Path(folder)])

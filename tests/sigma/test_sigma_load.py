@@ -248,7 +248,7 @@ WRONG = {
     "stage": (RULE + "stage: atack\n", "0.yml:9:1: stage: no such value 'atack': one of attempt, compromise, anomaly"),
     "suppress": (
         RULE + "suppress: 5 minutes\n",
-        "0.yml:9:1: suppress: no time span '5 minutes': a number and one of s, m, h, d, w, such as 5m",
+        "0.yml:9:1: suppress: no time span '5 minutes': a number and one of s, m, h, d, w, M, y, such as 5m",
     ),
     "suppress too long": (RULE + "suppress: 9999d\n", "0.yml:9:1: suppress: 9999d is out of range: from 1s to 366d"),
     "baseline key": (
@@ -371,22 +371,9 @@ WRONG = {
     ),
     "unknown rule": (edited(BOTH, ("[a_tool]", "[a_tol]")), "0.yml:20:11: no rule has the id or name 'a_tol': did you mean 'a_tool'?"),
     "rule with errors": (edited(BOTH, ("condition: selection", "condition: x")), "0.yml:20:11: the rule 'a_tool' has errors of its own"),
-    "correlation of a correlation": (
-        BOTH + "---\n" + edited(COUNT, ("7a02", "7a03"), ("[a_tool]", "[many]"), ("name: many", "name: more")),
-        "0.yml:35:11: 'many' is itself a correlation: this version correlates plain rules",
-    ),
-    "kind": (
-        edited(BOTH, ("event_count", "value_count"), ("{gte: 10}", "{gte: 10, field: user.id}")),
-        "0.yml:19:3: correlation type 'value_count': this version runs event_count and temporal_ordered",
-    ),
-    "unknown kind": (edited(BOTH, ("event_count", "event_cout")), "0.yml:19:3: 'event_cout' is no valid Sigma correlation type"),
+    "unknown kind": (edited(BOTH, ("event_count", "event_cout")), "0.yml:19:3: 'event_cout' is no valid Sigma correlation type: did you"),
     "no rules": (edited(BOTH, ("  rules: [a_tool]\n", "")), "Sigma correlation rule without rule references"),
     "timespan": (edited(BOTH, ("5m", "5 m")), "0.yml:22:3: Timespan '5 m' is invalid"),
-    "timespan too long": (
-        edited(BOTH, ("5m", "9y")),
-        "0.yml:22:3: timespan: no time span '9y': a number and one of s, m, h, d, w, such as 5m",
-    ),
-    "below": (edited(BOTH, ("gte: 10", "lt: 10")), "0.yml:23:3: event_count with 'lt': this version compares with gt and gte"),
     "always": (edited(BOTH, ("gte: 10", "gte: 0")), "0.yml:23:3: a count is always or never gte 0"),
     "field in event_count": (
         edited(BOTH, ("gte: 10", "gte: 10, field: x")),
@@ -402,25 +389,16 @@ WRONG = {
         edited(BOTH, ("event_count", "temporal_ordered"), ("  condition: {gte: 10}\n", "")),
         "0.yml:20:3: temporal_ordered needs at least two rules",
     ),
-    "sequence with a count": (
-        edited(BOTH, ("event_count", "temporal_ordered"), ("[a_tool]", "[a_tool, a_tool]")),
-        "0.yml:23:3: temporal_ordered fires when all its rules matched in order: leave the condition out",
-    ),
-    "sequence with a condition": (
-        edited(BOTH, ("event_count", "temporal_ordered"), ("[a_tool]", "[a_tool]"), ("{gte: 10}", "a_tool and not a_tool")),
-        "0.yml:23:3: this version takes no condition over rule names: leave it out: all rules, in their order",
-    ),
     "sequence with a baseline": (
         edited(BOTH, ("event_count", "temporal_ordered"), ("[a_tool]", "[a_tool, a_tool]"), ("  condition: {gte: 10}\n", ""))
         + "baseline: {multiple: 1, default: 2}\n",
         "0.yml:23:1: a baseline goes with event_count",
     ),
-    "aliases": (BOTH + "  aliases: {who: {a_tool: user.id}}\n", "0.yml:24:3: this version takes no field aliases"),
     "group-by": (
         edited(BOTH, ("[otel_ir.agent.id, user.id]", str(list("abcdefghi")))),
         "0.yml:21:3: group-by names more than 8 columns",
     ),
-    "many rules": (edited(BOTH, ("[a_tool]", str(["a_tool"] * 33))), "0.yml:20:3: a correlation refers to 1 to 32 rules"),
+    "many rules": (edited(BOTH, ("[a_tool]", str(["a_tool"] * 33))), "0.yml:20:3: a correlation refers to 1 to 31 rules"),
     "same id": (RULE + "---\n" + RULE, "0.yml:11:1: id '6e0a9b7e-7b5a-4a7f-9e0c-0d6f5b1f7a01' is already in use: first at "),
     "filter without rules": (
         RULE + "---\ntitle: F\nlogsource: {product: opentelemetry}\nfilter: {sel: {a: b}, condition: sel}\n",
