@@ -26,10 +26,11 @@ from otel_ir.sigma.ruleset import RuleSet
 
 State = dict[str, "pl.DataFrame | bytes"]
 
-CODE = f"1/polars-{version('polars')}"
+CODE = f"2/polars-{version('polars')}"
 """Version of the state's structure. Polars is part of it: the numbers of events in the state are made with its hash."""
 
 RULESET_ACTIVATED = "ruleset_activated"
+TICK = "tick"
 
 
 class RulesetActivated(msgspec.Struct, frozen=True, tag=RULESET_ACTIVATED):
@@ -38,7 +39,11 @@ class RulesetActivated(msgspec.Struct, frozen=True, tag=RULESET_ACTIVATED):
     digest: str
 
 
-_CONTROL = msgspec.json.Decoder(RulesetActivated | Containment)
+class Tick(msgspec.Struct, frozen=True, tag=TICK):
+    """Control record: time passes. What it says is its receive time."""
+
+
+_CONTROL = msgspec.json.Decoder(RulesetActivated | Containment | Tick)
 
 
 @dataclass(slots=True)
@@ -92,8 +97,7 @@ class Fold:
         times = {record.ordinal: record.received for record in frame}
         if frame[0].kind == "control":
             self._control(frame[0])
-        events, nodes, calls = self._extract(frame)
-        woven = self.weaver.fold(events, nodes, calls)
+        woven = self.weaver.fold(*self._extract(frame))
         alerts, updates = self.detector.fold(woven.events, woven.patches, times)
         self.ordinal, self.received = frame[-1].ordinal, frame[-1].received
         if self.at_epoch:
@@ -102,9 +106,12 @@ class Fold:
         return FoldOutput(woven.events, woven.patches, alerts, updates)
 
     def finish(self) -> FoldOutput:
-        """What remains to be said when nothing more will come (files, never the live stream): calls without an answer."""
+        """What remains to be said when nothing more will come (files, never the live stream): calls without an answer, and alerts of
+        correlations that wait for what does not happen.
+        """
         woven = self.weaver.finish()
-        return FoldOutput(woven.events, woven.patches)
+        alerts, updates = self.detector.finish({self.ordinal: self.received})
+        return FoldOutput(woven.events, woven.patches, alerts, updates)
 
     @property
     def at_epoch(self) -> bool:
@@ -119,11 +126,11 @@ class Fold:
             return
         if isinstance(told, Containment):
             self.detector.contained.control(told, record.ordinal)
-        elif told.digest != self.ruleset.digest and self._rulesets:
+        elif isinstance(told, RulesetActivated) and told.digest != self.ruleset.digest and self._rulesets:
             self.ruleset = self._rulesets(told.digest)
             self.detector.activate(self.ruleset)
 
-    def _extract(self, frame: Sequence[Record]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    def _extract(self, frame: Sequence[Record]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
         parts: list[Extract] = []
         for kind, decode in (("traces", decode_traces), ("logs", decode_logs)):
             records = [record for record in frame if record.kind == kind]
@@ -132,11 +139,12 @@ class Fold:
                 self.rejected += [Rejected(ordinal, reason) for ordinal, reason in batch.rejected]
                 parts.append(extract(batch, self.ruleset.fields))
         if len(parts) == 1:
-            return parts[0].events, parts[0].nodes, parts[0].calls
+            return parts[0].events, parts[0].nodes, parts[0].calls, parts[0].tells
         order = ["otel_ir.journal.ordinal", "otel_ir.journal.position"]
         events = pl.concat([part.events for part in parts]).sort(order, maintain_order=True)
         nodes = pl.concat([part.nodes for part in parts]).sort("ordinal", "position", maintain_order=True)
-        return events, nodes, pl.concat([part.calls for part in parts]).sort("ordinal", "position", maintain_order=True)
+        calls = pl.concat([part.calls for part in parts]).sort("ordinal", "position", maintain_order=True)
+        return events, nodes, calls, pl.concat([part.tells for part in parts]).sort(order, maintain_order=True)
 
     def state(self) -> State:
         """Everything a restart needs, as of ``ordinal``. Taken at the end of an epoch only; later folds change nothing of it."""

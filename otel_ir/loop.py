@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from otel_ir.engine import Fold
+from otel_ir.engine import TICK, Fold
 from otel_ir.errors import OtelIrError, StorageError
 from otel_ir.journal import FileJournal
 from otel_ir.model import FoldOutput, Record
@@ -31,6 +31,8 @@ READ_BYTES = 32 * 1024 * 1024
 IDLE_SECONDS = 0.5
 RETRY_SECONDS = 1.0
 MAINTAIN_SECONDS = 300.0
+TICK_SECONDS = 10.0
+"""Between two records that tell the fold only that time passes, at least."""
 
 
 class Engine:
@@ -39,10 +41,11 @@ class Engine:
     def __init__(
         self, fold: Callable[[], Fold], journal: FileJournal, ledger: Ledger, evidence: EvidenceStore, checkpoints: CheckpointStore,
         responder: Responder, telemetry: Telemetry, *, notify: Callable[[], None], checkpoint_seconds: float, skipped: Path,
+        announce: Callable[[dict[str, Any]], Future[int]],
     ) -> None:  # fmt: skip
         self._new_fold, self._journal, self._ledger, self._evidence = fold, journal, ledger, evidence
         self._checkpoints, self._responder, self._telemetry, self._notify = checkpoints, responder, telemetry, notify
-        self._checkpoint_seconds, self._skipped_file = checkpoint_seconds, skipped
+        self._checkpoint_seconds, self._skipped_file, self._announce = checkpoint_seconds, skipped, announce
         self._skipped = frozenset(json.loads(skipped.read_text())) if skipped.exists() else frozenset()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="otel_ir-engine")
@@ -50,6 +53,8 @@ class Engine:
         # Beside the fold: to write a large state takes seconds, in which no alert would be raised.
         self._saver = ThreadPoolExecutor(1, "otel_ir-checkpoint")
         self._saving: Future[None] | None = None
+        self._tick: Future[int] | None = None
+        self._ticked = -TICK_SECONDS
         self._evicted = self._careful_until = 0
         self._roster = RosterKeeper(ledger)
         self.fold = self._restored()
@@ -99,6 +104,7 @@ class Engine:
                 self._durably(self._evidence.flush)
             self._see(None)
             self._maintain()
+            self._keep_time()
             return
         most = 1 if self.fold.ordinal < self._careful_until else READ_RECORDS
         records = self._journal.read(self.fold.ordinal, max_records=most, max_bytes=READ_BYTES)
@@ -118,6 +124,17 @@ class Engine:
                 return
             self._telemetry.record("otel_ir.fold.duration", time.perf_counter() - began, stage="all")
             self._deliver(frame, output)
+
+    def _keep_time(self) -> None:
+        """Nobody sends anything: where something waits for time to pass, a control record says that it did."""
+        busy = self._tick is not None and not self._tick.done()
+        if busy or self._stop.is_set() or time.monotonic() < self._ticked + TICK_SECONDS or not self.fold.detector.waits(time.time_ns()):
+            return
+        self._ticked = time.monotonic()
+        try:
+            self._tick = self._announce({"type": TICK})
+        except StorageError as error:
+            _log.warning("what waits for time to pass waits on: %s", error)
 
     def _survive(self, frame: list[Record]) -> None:
         """A record that the fold cannot take must cost nobody else anything: find it, set it aside, and go on from the checkpoint."""

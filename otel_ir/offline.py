@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_ir.engine import Fold
-from otel_ir.model import EVENT_SCHEMA, PATCH_COLUMNS, Alert, FoldOutput, Record
+from otel_ir.model import EVENT_SCHEMA, PATCH_COLUMNS, TOLD_COLUMNS, Alert, FoldOutput, Record, newest_patches
 from otel_ir.otlp_files import FileRequest, otlp_files, read_otlp
 from otel_ir.sigma.ruleset import RuleSet
 
@@ -71,6 +71,12 @@ def fold_records(fold: Fold, records: Iterable[Record]) -> Iterator[FoldOutput]:
     yield from (fold.fold(frame) for frame in fold.frames(waiting))
 
 
+def _to_the_end(fold: Fold, records: Iterable[Record]) -> Iterator[FoldOutput]:
+    """``fold_records``, and what can be said once nothing more comes."""
+    yield from fold_records(fold, records)
+    yield fold.finish()
+
+
 def final_events(paths: Iterable[Path], ruleset: RuleSet = NO_RULES) -> pl.DataFrame:
     """Every event of the files in its final form (event frame, in journal order): with all that later spans told about it."""
     return final_form(read_records(paths), ruleset)
@@ -79,19 +85,24 @@ def final_events(paths: Iterable[Path], ruleset: RuleSet = NO_RULES) -> pl.DataF
 def final_form(records: Iterable[Record], ruleset: RuleSet = NO_RULES) -> pl.DataFrame:
     """``final_events`` of journal records."""
     fold = Fold(ruleset)
-    outputs = list(fold_records(fold, records))
-    if not outputs:
+    outputs = list(_to_the_end(fold, records))
+    if not fold.ordinal:
         return EVENT_SCHEMA.to_frame()
-    outputs.append(fold.finish())
     events = pl.concat([output.events for output in outputs], how="diagonal")
-    patches = pl.concat([output.patches for output in outputs]).drop("otel_ir.journal.ordinal")
-    last = patches.unique("otel_ir.event.id", keep="last", maintain_order=True)
+    patches = pl.concat([output.patches for output in outputs]).lazy()
+    last = newest_patches(patches, ["otel_ir.event.id"], "otel_ir.journal.ordinal").drop("otel_ir.journal.ordinal").collect()
     known = events["otel_ir.event.id"].is_in(last["otel_ir.event.id"].implode())
     patched = events.join(last, on="otel_ir.event.id", how="left", suffix=" now", maintain_order="left")
     now = {name: pl.when(known).then(pl.col(f"{name} now")).otherwise(pl.col(name)) for name in PATCH_COLUMNS}
+    now |= {name: pl.coalesce(f"{name} now", name) for name in TOLD_COLUMNS}
     final = patched.with_columns(**now).select(events.columns)
     nobody = pl.col("otel_ir.agent.id_source") == "none"
     final = final.with_columns(
+        # Who hands over is the agent that called; its name may have come later.
+        pl.when(pl.col("event.type") == "handoff")
+        .then(pl.coalesce("otel_ir.handoff.from", "gen_ai.agent.name"))
+        .otherwise(pl.col("otel_ir.handoff.from"))
+        .alias("otel_ir.handoff.from"),
         pl.when(nobody).then(pl.col("service.name") + "/-").otherwise(pl.col("otel_ir.agent.id")).alias("otel_ir.agent.id"),
         pl.when(nobody & pl.col("service.name").is_not_null())
         .then(pl.lit("resource"))
@@ -116,7 +127,7 @@ def replay(paths: Iterable[Path], ruleset: RuleSet, on_bytes: Callable[[int], No
     """The engine over files."""
     fold, found = Fold(ruleset), Replay()
     identity: dict[str, dict[str, Any]] = {}
-    for output in fold_records(fold, read_records(paths, on_bytes)):
+    for output in _to_the_end(fold, read_records(paths, on_bytes)):
         found.alerts += output.alerts
         found.events += output.events.height
         for update in output.updates:

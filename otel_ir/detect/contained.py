@@ -15,7 +15,7 @@ import polars as pl
 
 from otel_ir.detect import raise_alert
 from otel_ir.detect.late import KEEP
-from otel_ir.model import EVENT_SCHEMA, PATCH_COLUMNS, Alert, SpanRef
+from otel_ir.model import EVENT_SCHEMA, PATCH_COLUMNS, WHO_COLUMNS, Alert, SpanRef
 from otel_ir.model_lifecycle import ActionState
 from otel_ir.normalize.opened import solid
 
@@ -38,7 +38,7 @@ _OWNER = ("otel_ir.tenant", "service.name")
 _CALL = ("otel_ir.tenant", "otel_ir.sender", "trace_id", "gen_ai.tool.name")
 _READ = (_EVENT, _ORDINAL, _POSITION, "event.type", "span_id", "event_time", "otel_ir.dialect", "otel_ir.executed", *_CALL)
 _ROW_SCHEMA = pl.Schema(
-    {name: EVENT_SCHEMA[name] for name in dict.fromkeys((*_READ, *raise_alert.WHO_COLUMNS))} | {"start": pl.Int64, "received": pl.Int64}
+    {name: EVENT_SCHEMA[name] for name in dict.fromkeys((*_READ, *WHO_COLUMNS))} | {"start": pl.Int64, "received": pl.Int64}
 )
 _PATCHED = [name for name in PATCH_COLUMNS if name in _ROW_SCHEMA]
 _REFUSAL_SCHEMA = pl.Schema(dict.fromkeys((*_OWNER, *_CALL), pl.String) | {"refused": pl.Int64, "received": pl.Int64})
@@ -309,7 +309,7 @@ def _alert(said: Containment, event: dict[str, Any], ruleset: str, received: int
         stage=STAGE,
         title=TITLE,
         tags=TAGS,
-        **raise_alert.addressed(event[name] for name in raise_alert.WHO_COLUMNS),
+        **raise_alert.addressed(event[name] for name in WHO_COLUMNS),
         description=f"{TITLE}: {what} while {said.verb} was in force"[: raise_alert.MAX_TEXT],
         tool_name=tool,
         trace_id=trace_id,

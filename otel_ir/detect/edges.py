@@ -2,111 +2,30 @@
 
 Rows of a group are kept in the order in which its window runs (event time, or journal order for ``within-events``). When rows arrive,
 only they and the rows that they may make true are judged; alerts fire on rising edges. docs/semantics.md states the same in words.
-
-Rows that come in time order cost the same however many a group holds; late ones at most one pass over the rows after them.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import floor
-from operator import attrgetter
 
+from otel_ir.detect.conditions import NEVER, Condition, hits, last_events, number_of, window
+from otel_ir.detect.group import ORDER, TIME, Group, Mark, Row, insert, take_in, take_out
 from otel_ir.model import MAX_CONTRIBUTING
-
-
-@dataclass(slots=True, eq=False)
-class Row:
-    """One matching event in a group. ``steps`` is a bit mask of the rules it matches; ``order`` sorts the group's window.
-
-    ``chain``: by step, the latest time at which rows begin that match the steps up to that one in order, up to this row.
-    """
-
-    order: tuple[int, int]
-    time: int
-    uid: int
-    steps: int
-    hit: bool
-    data: dict[str, object]
-    """the stored row, carried along untouched"""
-    chain: tuple[int, ...] = ()
-
-
-@dataclass(slots=True, eq=False)
-class Mark:
-    """An alert that fired at a row. It outlives the row by ``suppress``."""
-
-    order: tuple[int, int]
-    time: int
-    uid: int
-    alert_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
-    """What makes a window true. Times in nanoseconds.
-
-    ``event_count``: more than ``threshold`` rows in ``(t - timespan, t]``. ``steps`` > 0: steps 0..steps-1 occur in that order there.
-    """
-
-    timespan: int
-    suppress: int
-    steps: int = 0
-    within_events: int | None = None
 
 
 @dataclass(slots=True)
 class Firing:
-    """A rising edge: the completing row, how many rows of its window matched a rule, the newest of these, and its mark (without an id)."""
+    """A rising edge: the completing row, the number of its window (rows that matched a rule, distinct values, their sum), the newest rows
+    of it that matched, and its mark (without an id).
+    """
 
     row: Row
-    count: int
+    number: float
     newest: list[Row]
     mark: Mark
-
-
-@dataclass(slots=True)
-class Group:
-    """One group's rows and marks, both sorted by ``order``. The first ``chained`` rows know their ``chain``."""
-
-    rows: list[Row] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
-    chained: int = 0
-
-
-_ORDER, _TIME = attrgetter("order"), attrgetter("time")
-_FEW = 8
-_NEVER = -(2**63)
-
-
-def insert(group: Group, rows: Sequence[Row]) -> None:
-    """Puts rows into their places; after those of equal order."""
-    if len(rows) > _FEW:
-        group.rows.extend(rows)
-        group.rows.sort(key=_ORDER)
-    else:
-        for row in rows:
-            insort(group.rows, row, key=_ORDER)
-    group.chained = min(group.chained, bisect_left(group.rows, min(row.order for row in rows), key=_ORDER))
-
-
-def take_out(group: Group, rows: Sequence[Row]) -> list[Mark]:
-    """Removes rows; returns the marks that go with them. Nobody else is judged again."""
-    gone = {row.uid for row in rows}
-    first = bisect_left(group.rows, min(row.order for row in rows), key=_ORDER)
-    group.rows[first:] = [row for row in group.rows[first:] if row.uid not in gone]
-    group.chained = min(group.chained, first)
-    along = [mark for mark in group.marks if mark.uid in gone]
-    if along:
-        group.marks = [mark for mark in group.marks if mark.uid not in gone]
-    return along
-
-
-def take_in(group: Group, marks: Sequence[Mark]) -> None:
-    """Adds the marks that came with rows."""
-    group.marks = sorted([*group.marks, *marks], key=_ORDER)
 
 
 def judge(condition: Condition, group: Group, new: Sequence[Row], threshold: float) -> tuple[list[Firing], list[tuple[Row, Mark]]]:
@@ -117,7 +36,7 @@ def judge(condition: Condition, group: Group, new: Sequence[Row], threshold: flo
     rows = group.rows
     judged = _reached(condition, rows, new, threshold)
     was = [rows[i].hit for i in judged]
-    for i, hit in zip(judged, _hits(condition, group, judged, threshold), strict=True):
+    for i, hit in zip(judged, hits(condition, group, judged, threshold), strict=True):
         rows[i].hit = hit
     cover = _Cover(condition, group)
     firings: list[Firing] = []
@@ -131,7 +50,7 @@ def judge(condition: Condition, group: Group, new: Sequence[Row], threshold: flo
             last = cover.of(i)
             if last is None:
                 firings.append(_fired(condition, rows, i))
-                insort(group.marks, firings[-1].mark, key=_ORDER)
+                insort(group.marks, firings[-1].mark, key=ORDER)
                 continue
         if not before:
             raised.append((row, last))
@@ -139,7 +58,7 @@ def judge(condition: Condition, group: Group, new: Sequence[Row], threshold: flo
 
 
 def _place(rows: list[Row], row: Row) -> int:
-    at = bisect_left(rows, row.order, key=_ORDER)
+    at = bisect_left(rows, row.order, key=ORDER)
     while rows[at] is not row:
         at += 1
     return at
@@ -153,8 +72,8 @@ def _reached(condition: Condition, rows: list[Row], new: Sequence[Row], threshol
         if condition.within_events:
             stop = start + condition.within_events
         else:
-            stop = bisect_left(rows, one.time + condition.timespan, lo=start, key=_TIME)
-            if condition.steps == 0:
+            stop = bisect_left(rows, one.time + condition.timespan, lo=start, key=TIME)
+            if condition.kind == "event_count":
                 stop = min(stop, start + floor(threshold) + 1)
         spans.append((start, min(stop, len(rows))))
     reached: list[int] = []
@@ -169,50 +88,10 @@ def _fired(condition: Condition, rows: list[Row], i: int) -> Firing:
     row = rows[i]
     mark = Mark(row.order, row.time, row.uid, "")
     if condition.within_events:
-        inside = [one for one in _last_events(condition, rows, i) if one.steps]
+        inside = [one for one in last_events(condition, rows, i) if one.steps]
         return Firing(row, len(inside), inside[-MAX_CONTRIBUTING:], mark)
-    first = bisect_right(rows, row.time - condition.timespan, hi=i, key=_TIME)
-    return Firing(row, i + 1 - first, rows[max(first, i + 1 - MAX_CONTRIBUTING) : i + 1], mark)
-
-
-def _last_events(condition: Condition, rows: list[Row], i: int) -> list[Row]:
-    horizon = rows[i].time - condition.timespan
-    return [row for row in rows[max(0, i + 1 - (condition.within_events or 0)) : i + 1] if row.time > horizon]
-
-
-def _hits(condition: Condition, group: Group, judged: list[int], threshold: float) -> list[bool]:
-    rows = group.rows
-    if condition.within_events:
-        windows = (_last_events(condition, rows, i) for i in judged)
-        return [_in_order(condition.steps, window) if condition.steps else len(window) > threshold for window in windows]
-    if condition.steps == 0:
-        # more than k rows up to and including this one <=> the k-th row before it still lies in the window
-        k = floor(threshold)
-        return [i >= k and rows[i].time - rows[i - k].time < condition.timespan for i in judged]
-    _chain(condition, group, judged[-1] + 1)
-    return [rows[i].chain[-1] > rows[i].time - condition.timespan for i in judged]
-
-
-def _chain(condition: Condition, group: Group, end: int) -> None:
-    """Makes the first ``end`` rows know their chains."""
-    rows = group.rows
-    latest = list(rows[group.chained - 1].chain) if group.chained else [_NEVER] * condition.steps
-    for row in rows[group.chained : end]:
-        for step in range(condition.steps - 1, -1, -1):
-            if row.steps >> step & 1:
-                latest[step] = row.time if step == 0 else max(latest[step], latest[step - 1])
-        row.chain = tuple(latest)
-    group.chained = max(group.chained, end)
-
-
-def _in_order(steps: int, window: list[Row]) -> bool:
-    step = 0
-    for row in window:
-        if row.steps >> step & 1:
-            step += 1
-            if step == steps:
-                return True
-    return False
+    first = window(condition, rows, i)
+    return Firing(row, number_of(condition, rows[first : i + 1]), rows[max(first, i + 1 - MAX_CONTRIBUTING) : i + 1], mark)
 
 
 def _armed(condition: Condition, rows: list[Row], i: int) -> bool:
@@ -223,7 +102,7 @@ def _armed(condition: Condition, rows: list[Row], i: int) -> bool:
 
 
 def _is_marked(marks: list[Mark], row: Row) -> bool:
-    at = bisect_left(marks, row.order, key=_ORDER)
+    at = bisect_left(marks, row.order, key=ORDER)
     while at < len(marks) and marks[at].order == row.order:
         if marks[at].uid == row.uid:
             return True
@@ -232,7 +111,7 @@ def _is_marked(marks: list[Mark], row: Row) -> bool:
 
 
 def _last_mark(marks: list[Mark], row: Row) -> Mark | None:
-    at = bisect_right(marks, row.order, key=_ORDER)
+    at = bisect_right(marks, row.order, key=ORDER)
     return marks[at - 1] if at else None
 
 
@@ -241,7 +120,7 @@ class _Cover:
 
     def __init__(self, condition: Condition, group: Group) -> None:
         self._condition, self._rows = condition, group.rows
-        self._end = group.marks[-1].order if group.marks else (_NEVER, 0)
+        self._end = group.marks[-1].order if group.marks else (NEVER, 0)
         self._marks = group.marks
         self._marked: dict[int, Mark] | None = None
         self._seen = 0
@@ -263,3 +142,6 @@ class _Cover:
             at += 1
         self._seen = at
         return found
+
+
+__all__ = ["Condition", "Firing", "Group", "Mark", "Row", "insert", "judge", "take_in", "take_out"]

@@ -7,20 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from otel_ir.detect.edges import Firing
-from otel_ir.model import Alert, SpanRef
+from otel_ir.detect.truth import forward
+from otel_ir.model import WHO_COLUMNS, Alert, SpanRef
 from otel_ir.sigma.ruleset import Correlation, Rule
-
-WHO_COLUMNS = (
-    "otel_ir.tenant",
-    "otel_ir.sender",
-    "service.name",
-    "otel_ir.agent.id",
-    "otel_ir.agent.id_source",
-    "gen_ai.agent.name",
-    "gen_ai.conversation.id",
-    "user.id",
-)
-"""The identity of an event, as an alert carries it."""
 
 AGENT_GROUP = ("otel_ir.agent.id",)
 MAX_TEXT = 2_000
@@ -157,14 +146,46 @@ def _suffix(event_id: str | None) -> tuple[str, ...]:
     return (call,) if mark else ()
 
 
+_NUMBERS = {
+    "event_count": "{number} events in {span}",
+    "value_count": "{number} different values of {fields} in {span}",
+    "value_sum": "{number} is the sum of {fields} in {span}",
+    "value_avg": "{number} is the average of {fields} in {span}",
+    "value_median": "{number} is the median of {fields} in {span}",
+    "value_percentile": "{number} is the {percentile}th percentile of {fields} in {span}",
+}
+"""What was counted, by kind of correlation; ``new_terms`` and rules together have words of their own."""
+_COMPARED = {"gt": "more than", "gte": "at least", "lt": "less than", "lte": "at most", "eq": "exactly", "neq": "other than"}
+
+
 def _describe(correlation: Correlation, firing: Firing, names: Names, threshold: float) -> str:
     span = _duration(correlation.timespan)
-    if correlation.kind == "temporal_ordered":
-        steps = " -> ".join(names.tool(row.data["tool"]) or "?" for row in firing.newest[-16:])
-        reach = f"the last {correlation.within_events} events" if correlation.within_events else span
-        return f"{correlation.title}: {steps} within {reach}"
+    if correlation.new_terms:
+        return f"{correlation.title}: a value of {', '.join(correlation.new_terms.fields)} that is new in {span}"
+    if correlation.clauses:
+        return f"{correlation.title}: {_sequence(correlation, firing, names, span)}"
+    if forward(correlation):
+        span = f"the {span} from then on"
+    number, than = _figure(firing.number), f"{_COMPARED[correlation.op]} {_figure(threshold)}"
+    what = _NUMBERS[correlation.kind].format(
+        number=number, span=span, fields=", ".join(correlation.fields), percentile=correlation.percentile
+    )
     learnt = f" (normal: {threshold / correlation.baseline.multiple:g})" if correlation.baseline else ""
-    return f"{correlation.title}: {firing.count} events in {span}, more than {threshold:g}{learnt}"
+    return f"{correlation.title}: {what}, {than}{learnt}"
+
+
+def _sequence(correlation: Correlation, firing: Firing, names: Names, span: str) -> str:
+    """The tools of the rules that matched, in their order where it counts, and that something did not."""
+    tools = [names.tool(row.data["tool"]) or "?" for row in firing.newest[-16:]]
+    steps = " -> ".join(tools) if correlation.kind == "temporal_ordered" else ", ".join(dict.fromkeys(tools))
+    missing = ", without what goes with it" if correlation.deferred else ""
+    if correlation.absence:
+        missing = f", and nothing {correlation.absence.where} that should be there"
+    return f"{steps} within {f'the last {correlation.within_events} events' if correlation.within_events else span}{missing}"
+
+
+def _figure(number: float) -> str:
+    return str(int(number)) if abs(number) < 1e15 and number == int(number) else f"{number:g}"
 
 
 def _duration(nanos: int) -> str:

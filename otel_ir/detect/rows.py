@@ -1,6 +1,6 @@
 """The rows a correlation remembers: one numeric frame, found by group in a sorted base and a short tail.
 
-A row is an event that matched, in about 70 bytes: strings (group, identity, tool) stand in interners as numbers.
+A row is an event that matched, in about 80 bytes: strings (group, identity, tool) stand in interners as numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ ROW_SCHEMA = pl.Schema(
         "time": pl.Int64,  # event time, ns
         "seq": pl.Int64,  # journal order: ordinal << 24 | position
         "uid": pl.UInt64,  # the event
-        "steps": pl.UInt32,  # bit mask of the rules it matches
+        "steps": pl.UInt32,  # bit mask of the rules it matches, and ABSENCE
+        "value": pl.UInt64,  # bits of a Float64, or a number that stands for a value (values.py); 0 and unused elsewhere
         "hit": pl.Boolean,  # whether the condition was true at this row when it was last judged
         "who": pl.UInt32,  # interned identity
         "tool": pl.UInt32,  # interned tool name
@@ -27,11 +28,20 @@ ROW_SCHEMA = pl.Schema(
     }
 )
 
+NO_VALUE = 0x7FF8_0000_0000_0000
+"""``value`` of a row of which it is not known yet (the bits of a NaN, which is no number): such a row waits for its value."""
+ABSENCE = 1 << 31
+"""The bit in ``steps`` of a match of the rule of which there must be none."""
+
 
 class Interner:
     """Tuples of strings as small numbers, in order of first appearance."""
 
     def __init__(self, values: Iterable[tuple[Any, ...]] = ()) -> None:
+        self.restore(values)
+
+    def restore(self, values: Iterable[tuple[Any, ...]]) -> None:
+        """Forgets what it held and holds these."""
         self.values: list[tuple[Any, ...]] = list(values)
         self.numbers: dict[tuple[Any, ...], int] = {value: number for number, value in enumerate(self.values)}
 
@@ -47,6 +57,9 @@ class Interner:
         names = list(columns)
         if frame.is_empty():
             return pl.Series(dtype=pl.UInt32)
+        if len({*names}) < len(names):
+            frame = frame.select(pl.col(name).alias(str(at)) for at, name in enumerate(names))
+            names = frame.columns
         if frame.height <= FEW:
             return pl.Series([self.number(value) for value in frame[names].iter_rows()], dtype=pl.UInt32)
         distinct = frame.select(names).unique(maintain_order=True)
@@ -135,6 +148,11 @@ class RowStore:
         if self._base.height:
             self._alive &= ~self._base["uid"].is_in(uids.implode()).to_numpy()
         self._tail = self._tail.filter(~pl.col("uid").is_in(uids.implode()))
+
+    def where(self, condition: pl.Expr) -> pl.DataFrame:
+        """The rows of which this holds, unordered."""
+        found = self._tail.filter(condition)
+        return self._base.filter(condition & pl.lit(pl.Series(self._alive))).vstack(found) if self._base.height else found
 
     def all(self) -> pl.DataFrame:
         """Every row, unordered."""

@@ -1,7 +1,6 @@
 """One correlation over frames: a vectorized pass proves nearly every group silent, the exact fold (edges.py) takes what remains.
 
-The pass looks at a superset: every row a group holds at any time during the frame, whichever record brought it. More rows never make
-``event_count`` or an ordered sequence false, so a group that is silent in the superset was silent after every single record.
+The pass (silence.py) looks at a superset: every row a group holds at any time during the frame, whichever record brought it.
 
 Groups that were not silent stay unpacked (``live``) until the epoch ends, so that an agent in a long burst costs per row and not per burst.
 """
@@ -18,8 +17,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from otel_ir.detect.baseline import Rates
-from otel_ir.detect.edges import Condition, Firing, Group, Mark, Row, insert, judge, take_in, take_out
+from otel_ir.detect.conditions import Condition
+from otel_ir.detect.edges import Firing, judge
+from otel_ir.detect.group import Group, Mark, Row, insert, split, take_in, take_out
 from otel_ir.detect.rows import ROW_SCHEMA, RowStore
+from otel_ir.detect.silence import not_silent
 from otel_ir.sigma.ruleset import Correlation
 
 
@@ -38,13 +40,15 @@ class WindowLimits:
     """Rows that are kept unpacked (about 700 bytes each)."""
     max_groups: int = 1_000_000
     """Groups whose rate is learnt; those that learnt longest ago go first."""
+    step: int = 10_000_000_000
+    """The watermark of deferred correlations moves by so much (ns) at least, so that little is judged at a time no matter how often."""
 
 
 Fire = Callable[[Correlation, int, Firing], str]
 """(correlation, ordinal, edge) -> alert id."""
 
 _ODD = 0x9E3779B97F4A7C15  # as in normalize/hashes.py
-MOVE_SCHEMA = pl.Schema({"uid": pl.UInt64, "ordinal": pl.Int64, "key": pl.UInt32, "who": pl.UInt32})
+MOVE_SCHEMA = pl.Schema({"uid": pl.UInt64, "ordinal": pl.Int64, "key": pl.UInt32, "who": pl.UInt32, "value": pl.UInt64})
 
 
 class Windows:
@@ -52,13 +56,16 @@ class Windows:
 
     def __init__(self, correlation: Correlation, limits: WindowLimits | None = None) -> None:
         self.correlation, self.limits = correlation, limits or WindowLimits()
-        ordered = correlation.kind == "temporal_ordered"
         self.condition = Condition(
             timespan=correlation.timespan,
             suppress=correlation.suppress,
-            steps=len(correlation.rules) if ordered else 0,
+            kind=correlation.kind,
+            op=correlation.op,
+            clauses=tuple(clause.required for clause in correlation.clauses),
             within_events=correlation.within_events,
         )
+        self.several = bool(correlation.columns or correlation.inner)
+        """Whether one event may be several rows."""
         self.store = RowStore()
         self.live: dict[int, Group] = {}
         """Groups whose rows and marks are here and not in ``store`` and ``marks``."""
@@ -71,6 +78,18 @@ class Windows:
         self.evicted = 0
         self.settled = 0
         """Rows before it (by ``seq``) have a ``uid`` of their own."""
+
+    def threshold(self, key: int) -> float:
+        """What the number of a group is compared with."""
+        return self.rates.threshold(key)
+
+    def advance(self, received: dict[int, int]) -> bool:  # noqa: ARG002 - see Engine
+        """Nothing waits for time to pass."""
+        return False
+
+    def finish(self, ordinal: int, fire: Fire) -> list[tuple[int, str, int]]:  # noqa: ARG002 - see Engine
+        """Nothing waits for the end."""
+        return []
 
     def fold(self, arrivals: pl.DataFrame, moves: pl.DataFrame, fire: Fire) -> list[tuple[int, str, int]]:
         """Takes new rows and rows whose identity changed; -> (ordinal, alert id, count) where the count of an alert rose.
@@ -111,10 +130,13 @@ class Windows:
         if moves.is_empty():
             return moves
         known = pl.concat([self.by_uid(moves["uid"].unique()), arrivals.select(ROW_SCHEMA.names())]).rename(
-            {"key": "held", "who": "held_who"}
+            {"key": "held", "who": "held_who", "value": "held_value"}
         )
         found = moves.join(known, on="uid", how="inner", maintain_order="left")
-        return found.with_columns(pl.col("key").shift().over("uid").fill_null(pl.col("held")).alias("from"))
+        before = {"from": pl.col("key").shift().over("uid").fill_null(pl.col("held")), "was": pl.col("value")}
+        if self.correlation.fields:
+            before["was"] = pl.col("value").shift().over("uid").fill_null(pl.col("held_value"))
+        return found.with_columns(**before)
 
     def by_uid(self, uids: pl.Series) -> pl.DataFrame:
         """The rows of these events that are held."""
@@ -123,10 +145,11 @@ class Windows:
         return stored.vstack(_packed([row for _, row in live])) if live else stored
 
     def _survivors(self, arrivals: pl.DataFrame, moves: pl.DataFrame) -> set[int]:
-        columns = ["key", "time", "seq", "steps"]
+        columns = ["key", "time", "seq", "steps", "value"]
         coming = arrivals.select(columns)
         if moves.height:
-            coming = pl.concat([coming, moves.filter(pl.col("key") != pl.col("from")).select(columns)])
+            changed = moves.filter((pl.col("key") != pl.col("from")) | (pl.col("value") != pl.col("was")))
+            coming = pl.concat([coming, changed.select(columns)])
         keys = coming["key"].unique()
         hot = self.hot.union(self.live)
         found = hot.intersection(keys.to_list())
@@ -147,16 +170,7 @@ class Windows:
         earliest: Any = coming["time"].min()
         since = None if self.condition.within_events else earliest - self.condition.timespan
         rows = pl.concat([self.store.fetch(keys, since).select(coming.columns), coming])
-        if self.condition.steps:
-            steps = rows.filter(pl.col("steps") != 0).group_by("key").agg(pl.col("steps").bitwise_or())
-            return set(steps.filter(pl.col("steps") == (1 << self.condition.steps) - 1)["key"].to_list())
-        limits = self.rates.thresholds(keys)
-        counts = rows["key"].value_counts(name="n")
-        crowded = counts.join(limits, on="key").filter(pl.col("n") > pl.col("limit"))
-        if self.condition.within_events or crowded.is_empty():
-            return set(crowded["key"].to_list())
-        rows = rows.join(crowded, on="key").sort("key", "time", "seq")
-        return _dense(rows["key"].to_numpy(), rows["time"].to_numpy(), rows["limit"].to_numpy(), self.condition.timespan)
+        return not_silent(self.condition, rows, self.rates.thresholds(keys))
 
     def _settle(self, arrivals: pl.DataFrame, moves: pl.DataFrame) -> None:
         """Stores rows of silent groups in the form they have at the end of the frame."""
@@ -176,13 +190,15 @@ class Windows:
         for ordinal in sorted(come.keys() | go.keys()):
             touched = self._move(go.get(ordinal, []))
             for row in self._rows_of(come.get(ordinal, [])):
-                key = int(row.data["key"])  # type: ignore[call-overload]
+                key = row.data["key"]
                 touched[key].append(row)
                 self.where[row.uid] = (key, row)
-            for key, rows in touched.items():
-                insert(self.live[key], rows)
             for key in sorted(touched):
-                raised += self._judge(self.live[key], touched[key], key, ordinal, fire)
+                rows, waiting = split(touched[key])
+                self.live[key].aside += waiting
+                if rows:
+                    insert(self.live[key], rows)
+                    raised += self._judge(self.live[key], rows, key, ordinal, fire)
         if len(self.where) > self.limits.max_live:
             self._pack()
         return raised
@@ -196,11 +212,13 @@ class Windows:
         for key in new:
             self.live[key] = Group(marks=self.marks.pop(key, []))
         for row in self._rows_of(held.to_dicts()):
-            key = int(row.data["key"])  # type: ignore[call-overload]
+            key = row.data["key"]
             self.live[key].rows.append(row)
             self.where[row.uid] = (key, row)
         for key in new:
-            self.live[key].rows.sort(key=lambda row: row.order)
+            group = self.live[key]
+            group.rows, group.aside = split(group.rows)
+            group.rows.sort(key=lambda row: row.order)
 
     def _pack(self) -> None:
         """Puts all live groups back."""
@@ -211,7 +229,7 @@ class Windows:
                 self.hot.add(key)
             else:
                 self.hot.discard(key)
-        self.store.append(_packed([row for group in self.live.values() for row in group.rows]))
+        self.store.append(_packed([row for group in self.live.values() for row in (*group.rows, *group.aside)]))
         self.live, self.where = {}, {}
 
     def _move(self, moves: list[dict[str, Any]]) -> defaultdict[int, list[Row]]:
@@ -221,9 +239,10 @@ class Windows:
         for move in moves:
             key, row = self.where[move["uid"]]
             to = int(move["key"])
-            row.data = row.data | {"who": move["who"], "key": to}
-            if to != key:
+            row.data = row.data | {"who": move["who"], "key": to, "value": move["value"]}
+            if to != key or move["value"] != row.value:
                 leaving[key].append(row)
+                row.value = move["value"]
                 coming[to].append(row)
                 self.where[row.uid] = (to, row)
         along: dict[int, list[Mark]] = defaultdict(list)
@@ -246,15 +265,16 @@ class Windows:
         return [(ordinal, alert_id, count) for alert_id, count in changed.items()]
 
     def _rows_of(self, data: list[dict[str, Any]]) -> list[Row]:
-        journal_order = self.condition.within_events is not None
+        journal_order, several = self.condition.within_events is not None, self.several
         return [
             Row(
-                (one["seq"], 0) if journal_order else (one["time"], one["seq"]),
+                ((one["seq"], 0) if journal_order else (one["time"], one["seq"])) + ((one["steps"],) if several else ()),
                 one["time"],
                 one["uid"],
                 one["steps"],
                 one["hit"],
                 {name: one[name] for name in ROW_SCHEMA},
+                value=one["value"],
             )
             for one in data
         ]
@@ -269,6 +289,7 @@ class Windows:
         condition = self.condition
         rows = self.store.all().filter(pl.col("time") > received - self.limits.lateness - condition.timespan)
         newest_last = ["key", "seq"] if condition.within_events else ["key", "time", "seq"]
+        newest_last += ["steps"] if self.several else []
         rows = rows.sort(newest_last, maintain_order=True)
         before = rows.height
         rows = rows.filter(pl.int_range(pl.len()).reverse().over("key") < (condition.within_events or self.limits.max_rows_per_group))
@@ -301,14 +322,7 @@ class Windows:
 
     def _apart(self, rows: pl.DataFrame, remembered: int) -> pl.DataFrame:
         since, self.settled = self.settled, max(self.settled, remembered)
-        seq, uid = rows["seq"].to_numpy(), rows["uid"].to_numpy()
-        own = uid ^ (seq.astype(np.uint64) * np.uint64(_ODD))
-        for marks in self.marks.values():
-            for mark in marks:
-                at = mark.order[0 if self.condition.within_events else 1]
-                if since <= at < self.settled:
-                    mark.uid ^= at * _ODD % (1 << 64)
-        return rows.with_columns(uid=pl.Series(np.where((seq >= since) & (seq < self.settled), own, uid)))
+        return apart(rows, self.marks, since, self.settled, journal_order=self.condition.within_events is not None)
 
     def state(self) -> tuple[pl.DataFrame, dict[str, Any]]:
         """What a checkpoint keeps: the rows, and the rest as plain values. At the end of an epoch, when no group is live."""
@@ -318,11 +332,22 @@ class Windows:
 
     def restore(self, rows: pl.DataFrame, rest: dict[str, Any]) -> None:
         """The inverse of ``state``."""
-        self.store.replace(rows)
-        self.marks = {key: [Mark((a, b), time, uid, alert_id) for a, b, time, uid, alert_id in marks] for key, marks in rest["marks"]}
+        self.store.replace(_as_now(rows))
+        self.marks = {key: [Mark(tuple(mark[:-3]), *mark[-3:]) for mark in marks] for key, marks in rest["marks"]}
         self.counts, self.evicted, self.settled = rest["counts"], rest["evicted"], rest.get("settled", 0)
         self.rates.restore(rest["rates"])
         self.hot = set(self.marks) | set(rows.filter("hit")["key"].unique().to_list())
+
+
+def apart(rows: pl.DataFrame, marks: dict[int, list[Mark]], since: int, until: int, *, journal_order: bool = False) -> pl.DataFrame:
+    """Gives the rows with ``since <= seq < until``, and their marks, a ``uid`` of their own."""
+    seq, uid = rows["seq"].to_numpy(), rows["uid"].to_numpy()
+    own = uid ^ (seq.astype(np.uint64) * np.uint64(_ODD))
+    for mark in (mark for some in marks.values() for mark in some):
+        at = mark.order[0 if journal_order else 1]
+        if since <= at < until:
+            mark.uid ^= at * _ODD % (1 << 64)
+    return rows.with_columns(uid=pl.Series(np.where((seq >= since) & (seq < until), own, uid)))
 
 
 def _by_ordinal(rows: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
@@ -332,14 +357,10 @@ def _by_ordinal(rows: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
     return found
 
 
-def _dense(keys: np.ndarray[Any, Any], times: np.ndarray[Any, Any], limits: np.ndarray[Any, Any], timespan: int) -> set[int]:
-    """Keys of which some row has more than ``limit`` rows up to itself in ``(t - timespan, t]``. Input sorted by key and time."""
-    index = np.arange(len(keys))
-    earlier = index - np.floor(limits).astype(np.int64)
-    first = np.searchsorted(keys, keys, "left")
-    inside = earlier >= first
-    inside[inside] = times[index[inside]] - times[earlier[inside]] < timespan
-    return set(np.unique(keys[inside]).tolist())
+def _as_now(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of a checkpoint that was taken before there were values."""
+    rows = rows if "value" in rows.columns else rows.with_columns(value=pl.lit(0, dtype=pl.UInt64))
+    return rows.select(ROW_SCHEMA.names())
 
 
 def _packed(rows: list[Row]) -> pl.DataFrame:

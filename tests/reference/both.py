@@ -1,6 +1,7 @@
 """Records through the reference fold, and through weaver and detector: both tell what came of it in the same words.
 
-A *place* is ``trace/span`` of the event that completed an alert, after ``~sender~`` where a sender is known.
+A *place* is ``trace/span`` of the event that completed an alert, after ``~sender~`` where a sender is known, and before ``@`` and the
+values of the group where that is not the agent.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from typing import Any
 
 import msgspec
 import polars as pl
-from reference.fold import FIELDS, Limits, Record, ReferenceWatch, ReferenceWeave, ReferenceWindows, Window
+from reference.fold import FIELDS, Limits, Record, ReferenceWatch, ReferenceWeave, Window
+from reference.fold_deferred import ReferenceDeferred, Waiting
+from reference.fold_terms import ReferenceTerms, Terms
+from reference.fold_values import Kind, ReferenceKinds
 from reference.streams import frames
 
 from otel_ir.detect import Detector
@@ -22,7 +26,7 @@ from otel_ir.model import Alert, AlertUpdate, scoped
 from otel_ir.normalize.identity import TraceLimits
 from otel_ir.normalize.messages import CALL_SCHEMA
 from otel_ir.normalize.weave import Weaver
-from otel_ir.sigma.ruleset import Correlation, Rule, RuleSet
+from otel_ir.sigma.ruleset import Absence, Clause, Correlation, NewTerms, Rule, RuleSet
 
 Case = tuple[Correlation, Window]
 """One correlation, as the engine and as the reference know it."""
@@ -65,7 +69,10 @@ def correlation(name: str, rules: tuple[str, ...], **more: Any) -> Correlation:
         "digest": name, "response": None, "service": "tool_call", "kind": "event_count", "rules": rules, "group_by": ("otel_ir.agent.id",),
         "timespan": 9, "within_events": None, "threshold": 2, "baseline": None, "suppress": 9,
     }  # fmt: skip
-    return Correlation(**(fields | more))
+    fields |= more
+    if fields["kind"] in ("temporal", "temporal_ordered"):
+        fields.setdefault("clauses", (Clause(tuple(range(len(rules)))),))
+    return Correlation(**fields)
 
 
 def is_tool(*names: str) -> Any:
@@ -91,27 +98,60 @@ def case(name: str, rules: tuple[str, ...], **more: Any) -> Case:
     )
 
 
-def reference(records: Iterable[Record], cases: Iterable[Case], limits: Limits, switches: Switches | None = None) -> Told:
+def kind(name: str, rules: tuple[str, ...], inner: tuple[str, ...] = (), **more: Any) -> Case:
+    """As ``case``, for every kind. ``inner``: those of ``rules`` that are correlations; ``clauses`` as plain tuples, or as ``Clause``.
+
+    ``absent``: the tool of which there must be no call, ``where``: between, after. ``terms``: the fields of
+    ``new_terms``, and ``learn``.
+    """
+    clauses = more.pop("clauses", None)
+    if clauses:
+        more["clauses"] = tuple(clause if isinstance(clause, Clause) else Clause(clause) for clause in clauses)
+    absent = more.pop("absent", None)
+    if absent:
+        more["absence"] = Absence(absent, more.pop("where", "between"))
+    terms = more.pop("terms", None)
+    if terms:
+        more |= {"new_terms": NewTerms(terms, more.pop("learn", 1)), "kind": "new_terms", "threshold": 0}
+        more.setdefault("suppress", 0)
+    one = correlation(name, rules, inner=frozenset(inner), **more)
+    steps = [is_tool() if step == "any" else is_tool(step) for step in rules]
+    known: dict[str, Any] = {
+        "name": name, "steps": steps, "timespan": one.timespan, "suppress": one.suppress, "threshold": one.threshold,
+        "within_events": one.within_events, "service": is_tool(), "kind": one.kind, "op": one.op, "fields": one.fields,
+        "clauses": [clause.required for clause in one.clauses], "group_by": one.group_by,
+        "columns": [one.read_from(step) for step in range(len(rules))],
+        "inner": {step: rule for step, rule in enumerate(rules) if rule in inner},
+    }  # fmt: skip
+    if one.new_terms:
+        return one, Terms(**known | {"fields": one.new_terms.fields, "kind": "value_count"}, terms=one.new_terms.learn)
+    if not one.deferred:
+        return one, Kind(**known)
+    known |= {"percentile": one.percentile, "ways": [tuple(clause) for clause in one.clauses]}
+    return one, Waiting(**known, absence=is_tool(absent) if absent else None, where=one.absence.where if one.absence else "")
+
+
+def reference(
+    records: Iterable[Record], cases: Iterable[Case], limits: Limits, switches: Switches | None = None, *, finish: bool = False
+) -> Told:
+    """``finish``: what still waits after the last record is judged in it."""
     weave, watch, told = ReferenceWeave(limits), ReferenceWatch(limits), Told()
-    windows = {window.name: ReferenceWindows(window, limits) for _, window in cases}
+    windows = _waiting_for_inner({window.name: window.start(limits) for _, window in cases})
     addresses: dict[tuple[str, str], list[Any]] = {}
-    for record in map(_scoped, records):
+    made = list(map(_scoped, records))
+    for record in made:
         if switches and record.ordinal in switches:
-            windows = {one.name: windows.get(one.name) or ReferenceWindows(one, limits) for _, one in switches[record.ordinal]}
+            windows = _waiting_for_inner({one.name: windows.get(one.name) or one.start(limits) for _, one in switches[record.ordinal]})
         if record.control:
             watch.control(record.control, record.ordinal)
         events, patches = weave.fold(record)
         for patch in patches:
             now = [patch[name] for name in ("agent", "source", "conversation", "user")]
             for (name, place), known in addresses.items():
-                if place == _place(patch) and known != now:
+                if place.partition("@")[0] == _place(patch) and known != now:
                     told.moved.append((record.ordinal, name, place, *now))
                     known[:] = now
-        for name, window in windows.items():
-            for group, event, inside in window.fold(events, patches):
-                told.alerts.append((record.ordinal, name, group, _place(event), event["conversation"], tuple(map(_bare, inside))))
-                addresses[name, _place(event)] = [event[one] for one in ("agent", "source", "conversation", "user")]
-            told.counts |= {(name, alert.split("/", 1)[1]): count for alert, count in window.counts.items()}
+        _tell(told, windows, addresses, record, lambda window, fired: _folded(window, record, events, patches, fired))  # noqa: B023
         for action, event in watch.fold(record, events, patches):
             inside = (_bare((event["trace"], event["span"])),)
             told.alerts.append((record.ordinal, action, event["agent"], _place(event), event["conversation"], inside))
@@ -122,13 +162,58 @@ def reference(records: Iterable[Record], cases: Iterable[Case], limits: Limits, 
             watch.end_epoch(record.received)
             for window in windows.values():
                 window.end_epoch(record.received)
+    if finish and made:
+        _tell(told, windows, addresses, made[-1], lambda window, fired: _finished(window, made[-1], fired))
     told.alerts.sort()
     told.moved.sort(key=repr)
     return told
 
 
+def _waiting_for_inner(windows: dict[str, Any]) -> dict[str, Any]:
+    behind: dict[str, int] = {}
+    for name, window in windows.items():
+        behind[name] = max((behind[inner] for inner in getattr(window.window, "inner", {}).values()), default=0)
+        if isinstance(window, ReferenceDeferred):
+            window.behind = behind[name]
+            behind[name] = window._reach()
+    return windows
+
+
+def _tell(told: Told, windows: dict[str, Any], addresses: dict[tuple[str, str], list[Any]], record: Record, fold: Any) -> None:
+    """Asks one window after the other what fires in this record, inner ones first."""
+    fired: dict[str, list[dict[str, Any]]] = {}
+    for name, window in windows.items():
+        found = fold(window, fired)
+        for group, event, inside in found:
+            place = _place(event) if isinstance(group, str) else _spot(_place(event), window.window.group_by, group)
+            told.alerts.append((record.ordinal, name, event["agent"], place, event["conversation"], tuple(map(_bare, inside))))
+            addresses[name, place] = [event[one] for one in ("agent", "source", "conversation", "user")]
+        fired[name] = [event for _, event, _ in found]
+        told.counts |= {(name, alert.split("/", 1)[1]): count for alert, count in window.counts.items()}
+
+
+def _finished(window: Any, record: Record, fired: dict[str, list[dict[str, Any]]]) -> list[Any]:
+    found = _folded(window, record, [], [], fired)
+    return found + window.finish() if isinstance(window, ReferenceDeferred) else found
+
+
+def _folded(window: Any, record: Record, events: Any, patches: Any, fired: dict[str, list[dict[str, Any]]]) -> list[Any]:
+    if isinstance(window, ReferenceDeferred):
+        return window.fold(events, patches, fired, record.received)
+    found: list[Any] = (
+        window.fold(events, patches, fired) if isinstance(window, ReferenceKinds | ReferenceTerms) else window.fold(events, patches)
+    )
+    return found
+
+
 def engine(
-    cut: Sequence[list[Record]], cases: Sequence[Case], limits: Limits, switches: Switches | None = None, kills: Iterable[int] = ()
+    cut: Sequence[list[Record]],
+    cases: Sequence[Case],
+    limits: Limits,
+    switches: Switches | None = None,
+    kills: Iterable[int] = (),
+    *,
+    finish: bool = False,
 ) -> Told:
     """``cut``: frames of records (``framing``). After those numbered in ``kills`` the process dies, and starts from its last checkpoint."""
     fold, at, left = Engine(cases, limits), 0, {*kills}
@@ -148,6 +233,9 @@ def engine(
             if kept:
                 again.restore(kept[1])
             fold = again
+    if finish and cut:
+        alerts, updates = fold.detector.finish({cut[-1][-1].ordinal: cut[-1][-1].received})
+        fold.alerts, fold.updates = fold.alerts + alerts, fold.updates + updates
     return fold.told()
 
 
@@ -163,7 +251,7 @@ class Engine:
         self.limits = limits
         self.weaver = Weaver(TraceLimits(epoch=limits.epoch, ttl=limits.trace_ttl, max_nodes=limits.max_nodes, max_hops=limits.max_hops))
         watch = WatchLimits(allowance=limits.allowance, keep=limits.keep, max_waiting=limits.max_waiting)
-        windows = WindowLimits(lateness=limits.lateness, max_rows_per_group=limits.max_rows)
+        windows = WindowLimits(lateness=limits.lateness, max_rows_per_group=limits.max_rows, step=limits.step)
         self.detector = Detector(rule_set(cases), windows, watch)
         self.alerts: list[Alert] = []
         self.updates: list[AlertUpdate] = []
@@ -194,6 +282,8 @@ class Engine:
             if isinstance(one, Alert):
                 place = scoped(one.tenant, one.sender, f"{one.trace_id}/{one.span_id}")
                 name = dict(one.group)["otel_ir.action.id"] if one.rule_id == CONTAINMENT_VIOLATED else one.rule_id
+                if one.rule_id != CONTAINMENT_VIOLATED:
+                    place = _spot(place, tuple(name for name, _ in one.group), [value for _, value in one.group])
                 about[one.alert_id] = (name, place)
                 told.counts[name, place] = 1
                 inside = tuple(map(tuple, one.contributing))
@@ -231,6 +321,10 @@ def _of_sender(one: dict[str, Any]) -> dict[str, Any]:
     return one | {"trace": scoped("", one.get("sender"), one["trace"])}
 
 
+def _spot(place: str, group_by: tuple[str, ...], group: Iterable[Any]) -> str:
+    return place if group_by == ("otel_ir.agent.id",) else f"{place}@{','.join(map(str, group))}"
+
+
 def _place(event: dict[str, Any]) -> str:
     return f"{event['trace']}/{event['span']}"
 
@@ -239,4 +333,4 @@ def _bare(span: tuple[str, str]) -> tuple[str, str]:
     return span[0].rpartition("~")[2], span[1]
 
 
-__all__ = ["FIELDS", "Case", "Engine", "Told", "case", "engine", "framing", "reference", "rule", "rule_set"]
+__all__ = ["FIELDS", "Case", "Engine", "Told", "case", "engine", "framing", "kind", "reference", "rule", "rule_set"]

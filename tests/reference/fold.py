@@ -55,6 +55,7 @@ class Limits:
     allowance: int = 2
     keep: int = 3600
     max_waiting: int = 200_000
+    step: int = 1
 
 
 class ReferenceWeave:
@@ -152,6 +153,9 @@ class Window:
     service: Any = lambda event: True
     multiple: float | None = None
     learn: int = 60
+
+    def start(self, limits: Limits) -> ReferenceWindows:
+        return ReferenceWindows(self, limits)
 
 
 @dataclass
@@ -266,7 +270,7 @@ class ReferenceWindows:
             if last is None or armed or time - last.time >= self.window.suppress:
                 last = self._covered(rows, i, marks)
                 if last is None:
-                    alert = f"{self.window.name}/{row.event['trace']}/{row.event['span']}"
+                    alert = self._alert(group, row)
                     if alert not in self.counts:
                         inside = [one.event for one in self._window(rows, i) if any(one.steps)]
                         alerts.append((group, row.event, [(one["trace"], one["span"]) for one in inside]))
@@ -276,6 +280,9 @@ class ReferenceWindows:
             if not was[i]:
                 self.counts[last.alert] += 1
         return alerts
+
+    def _alert(self, group: str, row: Row) -> str:
+        return f"{self.window.name}/{row.event['trace']}/{row.event['span']}"
 
     def _covered(self, rows: list[Row], i: int, marks: list[Mark]) -> Mark | None:
         """The alert that already fired later in the same unbroken run, less than ``suppress`` after this row."""

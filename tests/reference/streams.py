@@ -82,6 +82,8 @@ def _put(chance: random.Random, record: Record, span: dict[str, Any], shape: Sha
     apart = random.Random(f"{record.ordinal}/{row['span']}/{position}")  # so that what is told of containment changes no other draw
     row["start"] = apart.choice([None, 0, *(row["time"] - ago for ago in (-1, 0, 0, 1, 2, 4))])
     row["executed"] = apart.choice(["yes", "yes", "unknown", "rejected", "pending_approval"]) if span["type"] == "tool_call" else None
+    row["size"] = apart.choice([None, 0, 1, 2, 3, 5, -2])
+    row["amount"] = apart.choice([None, "x", "inf", "nan", "0.1", "0.2", "0.3", "1e16", "-1e16", "1", "1.7e308", "-1.7e308"])
     record.nodes.append(row | {"lends": span["type"] in ("tool_call", "model_output")})
     if span["type"] is not None:
         record.events.append(dict(row))
@@ -139,6 +141,8 @@ def frames(records: list[Record], scale: int = 1) -> tuple[pl.DataFrame, pl.Data
             "gen_ai.tool.name": one["tool"],
             "otel_ir.executed": one.get("executed"),
             "error": one["error"],
+            "error.message": one.get("amount"),
+            "otel_ir.result.size": one.get("size"),
             "otel_ir.event.id": scoped("", one.get("sender"), f"{one['trace']}/{one['span']}"),
             "otel_ir.journal.ordinal": record.ordinal,
             "otel_ir.journal.position": one["position"],

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 from real.processes import OTEL_IR, Server, alerts, otel_ir_serving, until
+from serve.bursts import BURST, calls, identity
 from serve.spans import tool_request
 
 RULE = """title: {tool} was called
@@ -87,3 +88,32 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     assert again.returncode == 1
     assert "Traceback" not in again.stderr
+
+
+def test_a_half_filled_window_outlives_a_reload_and_a_broken_file(tmp_path: Path) -> None:
+    folder = tmp_path / "rules"
+    folder.mkdir()
+    (folder / "kept.yml").write_text(BURST.format(tool="search", number=1, limit=4))
+    (folder / "changed.yml").write_text(BURST.format(tool="fetch", number=2, limit=4))
+    with otel_ir_serving(tmp_path / "data", "--rules", str(folder)) as server, grpc.insecure_channel(server.grpc) as channel:
+        export = TraceServiceStub(channel).Export
+        for tool in ("search", "fetch"):
+            export(calls("one", tool=tool, number=3), timeout=10)
+        (folder / "changed.yml").write_text(BURST.format(tool="fetch", number=2, limit=4).replace("level: high", "levle: high"))
+        until(lambda: "changed.yml:5" in server.running.text(), what="the report of the broken file, with its line")
+        assert "the last good set stays active" in server.running.text()
+        export(calls("one", tool="search", number=1, first=3), timeout=10)
+        (folder / "changed.yml").write_text(BURST.format(tool="fetch", number=2, limit=3))
+        until(lambda: "rules reloaded" in server.running.text(), what="the reload")
+        assert not alerts(server.data)
+        # The fifth call: four of them came before the reload. The changed rule begins anew, and asks for four.
+        export(calls("one", tool="search", number=1, first=4), timeout=10)
+        export(calls("one", tool="fetch", number=3, first=3), timeout=10)
+        until(lambda: _signals(server) == {"burst_search"}, what="the alert of the window that was half full")
+        (alert,) = alerts(server.data)
+        assert alert["span_id"] == identity("one/search/4", 8).hex()
+        assert len(alert["contributing_span_ids"]) == 5
+        export(calls("one", tool="fetch", number=1, first=6), timeout=10)
+        until(lambda: _signals(server) == {"burst_search", "burst_fetch"}, what="the alert of the changed rule")
+        fetched = next(one for one in alerts(server.data) if one["otel_ir.alert.signal"] == "burst_fetch")
+        assert fetched["contributing_span_ids"] == [identity(f"one/fetch/{at}", 8).hex() for at in (3, 4, 5, 6)]
