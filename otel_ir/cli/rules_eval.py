@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ import typer
 from otel_ir.cli.output import EXIT_FAILED, Format, console, fail, note, print_error, print_rows
 
 if TYPE_CHECKING:
+    from otel_ir.detect.over_events import Match, OverEvents
     from otel_ir.sigma.evaluate import Evaluator, Hit
 
 Pipelines = Annotated[
@@ -29,6 +31,15 @@ Placeholders = Annotated[
         "--placeholders", metavar="FILE", help="Values of %placeholders% ('expand'): YAML, NAME: [value, ...].", show_default=False
     ),
 ]
+TimeField = Annotated[
+    str | None,
+    typer.Option(
+        "--time-field",
+        metavar="NAME",
+        help="Where the time of an event stands, for correlations; the first usual name that holds one (docs/rules.md) if left out.",
+        show_default=False,
+    ),
+]
 SHOWN = 20
 """Lines that are no events, of which each is told; the rest is counted."""
 
@@ -38,13 +49,15 @@ def evaluate(
     events: Annotated[str, typer.Argument(metavar="EVENTS.ndjson", help="Events, one JSON object a line; - for stdin.")],
     pipeline: Pipelines = None,
     placeholders: Placeholders = None,
+    time_field: TimeField = None,
     form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.NDJSON,
 ) -> None:
-    """Any Sigma rules over any events, fields as they are: one match per line, {"rule_id", "event"}.
+    """Any Sigma rules over any events, fields as they are: one match per line, {"rule_id", "event"}, of correlations with their "events".
 
-    Rules that cannot be loaded and lines that are no events are told and counted on stderr; correlations are counted. Status 1 if
-    nothing could be run.
+    Correlations come at the end, when all events are known. Rules that cannot be loaded and lines that are no events are told and
+    counted on stderr. Status 1 if nothing could be run.
     """
+    from otel_ir.detect.over_events import OverEvents
     from otel_ir.sigma.evaluate import Evaluator
     from otel_ir.sigma.load import read_library
     from otel_ir.sigma.pipeline import load_pipeline
@@ -57,9 +70,13 @@ def evaluate(
         raise typer.Exit(EXIT_FAILED)
     per_rule = Counter[str]()
     mended = Counter[str]()
-    with _open(events) as stream, _progress(events) as advance:
-        _print(_counted(evaluator.hits(_lines(stream, advance, mended)), per_rule), form)
+    correlated = OverEvents(evaluator.correlations, evaluator.loud, time_field)
+    with correlated, _open(events) as stream, _progress(events) as advance:
+        evaluator.heard = correlated.hear if evaluator.correlations else None
+        hits = evaluator.hits(_lines(stream, advance, mended))
+        _print(_counted(chain(hits, correlated.matches()), per_rule), form)
     _summary(evaluator, per_rule, mended["lines"])
+    _left_out(correlated)
 
 
 class _Told:
@@ -81,25 +98,45 @@ def _summary(evaluator: Evaluator, per_rule: Counter[str], mended: int) -> None:
     note(
         f"{per_rule.total():,} matches of {len(per_rule):,} rules in {evaluator.events:,} events; "
         f"{len(evaluator.entries):,} rules run, {refused:,} not loaded{' (why stands above)' if refused else ''}, "
-        f"{evaluator.skipped:,} lines skipped, {evaluator.correlations:,} correlations not evaluated"
+        f"{evaluator.skipped:,} lines skipped, {len(evaluator.correlations):,} correlations run"
     )
     if mended:
         note(f"{mended:,} lines held bytes that are no UTF-8; they were read with U+FFFD in their place")
 
 
-def _counted(hits: Iterator[Hit], per_rule: Counter[str]) -> Iterator[Hit]:
+def _left_out(correlated: OverEvents) -> None:
+    """What correlations would have looked at, and could not."""
+    if correlated.untimed:
+        where = "--time-field names where" if len(correlated.time_fields) > 1 else f"--time-field {correlated.time_fields[0]} is not where"
+        what = f"{correlated.untimed:,} events that rules of a correlation match hold no readable time and took no part in it"
+        note(f"{what}: {where} it stands in them")
+    if correlated.cut:
+        note(f"{correlated.cut:,} events were left out of correlations, as too much was kept already: run fewer of them, or fewer events")
+
+
+def _counted(hits: Iterator[Hit | Match], per_rule: Counter[str]) -> Iterator[Hit | Match]:
     for hit in hits:
         per_rule[hit.rule_id] += 1
         yield hit
 
 
-def _print(hits: Iterator[Hit], form: Format) -> None:
+def _print(hits: Iterator[Hit | Match], form: Format) -> None:
     """NDJSON repeats the event as it was written: digits, escapes and repeated keys are those of its line."""
     if form is Format.NDJSON:
         for hit in hits:
-            sys.stdout.write(f'{{"rule_id":{json.dumps(hit.rule_id, ensure_ascii=False)},"event":{hit.line}}}\n')
+            more = "" if (group := hit.group) is None else f',"events":[{",".join(hit.lines)}],"group":{_json(group)}'
+            sys.stdout.write(f'{{"rule_id":{_json(hit.rule_id)},"event":{hit.line}{more}}}\n')
     else:
-        print_rows(({"rule_id": hit.rule_id, "event": _printable(hit.event)} for hit in hits), form)
+        print_rows((_row(hit) for hit in hits), form)
+
+
+def _row(hit: Hit | Match) -> dict[str, Any]:
+    row = {"rule_id": hit.rule_id, "event": _printable(json.loads(hit.line))}
+    return row if (group := hit.group) is None else row | {"events": [_printable(json.loads(line)) for line in hit.lines], "group": group}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _printable(event: dict[str, Any]) -> Any:

@@ -96,9 +96,9 @@ def test_what_cannot_be_compiled_is_said_and_the_rest_runs(tmp_path: Path) -> No
     )
     library = read_library([tmp_path])
     evaluator = Evaluator(library)
-    assert [error.what for error in library.errors] == ["placeholder %x% has no values"]
+    assert [error.what for error in library.errors] == ["placeholder %x% has no values", "no rule has the id or name 'x'"]
     assert [entry.id[-2:] for entry in evaluator.entries] == ["02"]
-    assert evaluator.correlations == 1
+    assert evaluator.correlations == ()
 
 
 def test_rules_that_only_serve_a_correlation_do_not_match_by_themselves(tmp_path: Path) -> None:
