@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from otel_ir.offline import Replay
     from otel_ir.sigma.ruleset import RuleSet
 
+RulesDir = Annotated[Path | None, typer.Option("--rules", metavar="DIR", help="Rules; the shipped ones if left out.", show_default=False)]
+
 _TABLE = ("event_time", "agent.threat.detection.severity", "otel_ir.alert.signal", "otel_ir.agent.id", "description")
 
 
@@ -22,9 +24,7 @@ def replay(
     paths: Annotated[
         list[Path], typer.Argument(metavar="PATH...", help="OTLP files or folders: JSON, JSON lines, .binpb; may be gzipped.")
     ],
-    rules: Annotated[
-        Path | None, typer.Option("--rules", metavar="DIR", help="Rules; the shipped ones if left out.", show_default=False)
-    ] = None,
+    rules: RulesDir = None,
     alerts: Annotated[
         Path | None, typer.Option("--alerts", metavar="FILE", help="Write the alerts here, not to stdout.", show_default=False)
     ] = None,
@@ -36,7 +36,7 @@ def replay(
     """
     from otel_ir.offline import replay as run
 
-    ruleset = _rules(rules)
+    ruleset = load_ruleset(rules)
     total = sum(file.stat().st_size for path in paths for file in _files(path))
     with _progress(total) as advance:
         found = run(paths, ruleset, advance)
@@ -53,7 +53,8 @@ def replay(
     _summary(found)
 
 
-def _rules(rules: Path | None) -> RuleSet:
+def load_ruleset(rules: Path | None) -> RuleSet:
+    """The rules of a folder or a file. Exits with status 1 and all errors when there are any."""
     from otel_ir.rules_path import shipped_rules
     from otel_ir.sigma import load_rules
 
