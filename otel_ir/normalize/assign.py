@@ -12,10 +12,10 @@ from otel_ir.decode import Batch
 from otel_ir.model import EventType
 from otel_ir.normalize.dialects import DIALECTS
 from otel_ir.normalize.sources import Mask, Sources
-from otel_ir.normalize.table import EVENT_TYPE, NO_EVENT, Dialect
+from otel_ir.normalize.table import DETAIL, EVENT_TYPE, NO_EVENT, Dialect
 
-EVENTS = (NO_EVENT, *EventType)
-"""Event types by code; 0 is structure only."""
+EVENTS = (NO_EVENT, *EventType, DETAIL)
+"""Event types by code; 0 is structure only, the last one part of another event."""
 CODES = {name: code for code, name in enumerate(EVENTS)}
 _DEFAULT = len(DIALECTS) - 1
 
@@ -28,17 +28,22 @@ class Reading(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def of_scope(scope: str) -> int:
-    """The dialect of an instrumentation scope, -1 if none claims it; an exact name beats a pattern."""
-    patterns = [(pattern, index) for index, dialect in enumerate(DIALECTS) for pattern in dialect.scopes]
+def of_scope(scope: str, version: str = "", signal: str = "traces") -> int:
+    """The dialect of a scope for a signal, -1 if none claims it; a version beats an exact name, and that beats a pattern."""
+    patterns = [(pattern, index) for index, dialect in enumerate(DIALECTS) if _reads(dialect, signal) for pattern in dialect.scopes]
+    versioned = [index for pattern, index in patterns if pattern == f"{scope}@{version}"]
     exact = [index for pattern, index in patterns if pattern == scope]
     wild = [index for pattern, index in patterns if pattern.endswith("*") and scope.startswith(pattern[:-1])]
-    return (exact or wild or [-1])[0]
+    return (versioned or exact or wild or [-1])[0]
+
+
+def _reads(dialect: Dialect, signal: str) -> bool:
+    return dialect.signal in (None, signal)
 
 
 def assign(batch: Batch) -> NDArray[np.int64]:
     """Index of the dialect that reads each row: by scope, else by marker attributes, else the table of what applications state."""
-    known = [of_scope(name) if len(name) < 256 else -1 for name in batch.scopes["name"]]
+    known = [of_scope(name, version, batch.signal) if len(name) + len(version) < 256 else -1 for name, version in batch.scopes.iter_rows()]
     chosen = np.array(known, dtype=np.int64)[batch.rows["scope"].to_numpy()] if known else np.empty(0, dtype=np.int64)
     if (chosen < 0).any():
         for index, dialect in enumerate(DIALECTS):
@@ -72,7 +77,7 @@ def classify(sources: Sources, found: list[Reading], masks: dict[str, Mask], *, 
             open_rows &= ~hit
     rows, positions = sources.places(EVENT_TYPE)
     if len(rows):
-        stated = np.array([CODES.get(text or "", -1) for text in sources.gather(positions)], dtype=np.int64)
+        stated = np.array([CODES.get(text or "", -1) if text != DETAIL else -1 for text in sources.gather(positions)], dtype=np.int64)
         codes[rows[stated >= 0]] = stated[stated >= 0]
     return codes
 

@@ -16,6 +16,8 @@ from otel_ir.normalize.dialects import DIALECTS
 from otel_ir.normalize.few import FEW, contains_any
 from otel_ir.normalize.sources import pick
 
+LOG_MARK = "#log:"
+"""Stands in the id of every event that a log record brought."""
 FUTURE = 300_000_000_000
 """How far (ns) an event may lie after its receive time: 5 minutes (DESIGN section 1)."""
 _UNSPECIFIC = ["_OTHER", "unknown", "Exception"]
@@ -55,8 +57,12 @@ def scoped_id(tenant: str, sender: str) -> pl.Expr:
 
 
 def log_id() -> pl.Expr:
-    """A log record has no id of its own; its place, name and time are the same when a sender repeats it."""
-    return pl.concat_str("otel_ir.event.id", pl.lit("#log:"), "otel_ir.span.name", pl.lit(":"), "_time").alias("otel_ir.event.id")
+    """A log record has no id of its own; its place, name, time and call are the same when a sender repeats it."""
+    call = (
+        pl.when(pl.col("gen_ai.tool.call.id").is_not_null()).then(pl.concat_str(pl.lit(":"), "gen_ai.tool.call.id")).otherwise(pl.lit(""))
+    )
+    name = pl.col("otel_ir.span.name").fill_null("")
+    return pl.concat_str("otel_ir.event.id", pl.lit(LOG_MARK), name, pl.lit(":"), "_time", call).alias("otel_ir.event.id")
 
 
 def stable_id(name: str) -> pl.Expr:
@@ -124,10 +130,13 @@ def executed() -> pl.Expr:
 
 
 def sizes() -> list[pl.Expr]:
-    """Characters of arguments and result; null where there is none."""
+    """Characters of arguments and result, as stated or as they are; null where neither is known."""
     return [
-        pl.col("gen_ai.tool.call.arguments").str.len_chars().cast(pl.Int64).alias("otel_ir.arguments.size"),
-        pl.col("gen_ai.tool.call.result").str.len_chars().cast(pl.Int64).alias("otel_ir.result.size"),
+        pl.coalesce(size, pl.col(name).str.len_chars().cast(pl.Int64)).alias(size)
+        for name, size in (
+            ("gen_ai.tool.call.arguments", "otel_ir.arguments.size"),
+            ("gen_ai.tool.call.result", "otel_ir.result.size"),
+        )
     ]
 
 

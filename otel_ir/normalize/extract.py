@@ -10,13 +10,14 @@ import polars as pl
 from otel_ir.decode import Batch
 from otel_ir.decode.values import Index
 from otel_ir.model import EVENT_COLUMNS
+from otel_ir.normalize import message_logs
 from otel_ir.normalize.arguments import argument_columns, is_argument
 from otel_ir.normalize.assign import CODES, Reading, any_of, assign, classify, conditions, readings
 from otel_ir.normalize.few import is_among, is_null
-from otel_ir.normalize.messages import read_messages
+from otel_ir.normalize.readers import read_messages
 from otel_ir.normalize.rows import READ, Rows
 from otel_ir.normalize.sources import Sources
-from otel_ir.normalize.table import EVENT_TYPE, STATED
+from otel_ir.normalize.table import DETAIL, EVENT_TYPE, STATED
 
 _MODEL_ONLY = ("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens")
 """Agent spans repeat the sum of their model calls; tokens count on model calls only (reference, finding 4)."""
@@ -28,12 +29,14 @@ class Extract:
 
     ``nodes``: one row per span: ordinal i64, position u32, tenant, sender, service.name, trace_id, span_id, parent_span_id, agent_name,
     agent_id, conversation, user (own and authoritative values), start, end i64, tripped (null, or True: this span says that the
-    guardrail below it tripped), event_type (null: structure only). ``calls``: ``messages.CALL_SCHEMA``.
+    guardrail below it tripped), event_type (null: structure only); and one per log record that says something, named by a hash of it,
+    below the span that it names. ``calls``: ``messages.CALL_SCHEMA``. ``tells``: ``rows.TELL_SCHEMA``.
     """
 
     events: pl.DataFrame
     nodes: pl.DataFrame
     calls: pl.DataFrame
+    tells: pl.DataFrame
 
 
 def extract(batch: Batch, fields: frozenset[str] = frozenset()) -> Extract:
@@ -47,24 +50,30 @@ def extract(batch: Batch, fields: frozenset[str] = frozenset()) -> Extract:
     chosen = assign(batch)
     found = readings(chosen)
     wanted = {*attributes, *(f"resource:{name}" for name in attributes)}
-    sources = Sources(batch, wanted.union(READ, *(dialect.needed for dialect, _ in found)))
     logs = batch.signal == "logs"
+    wanted.update(message_logs.READ if logs else ())
+    sources = Sources(batch, wanted.union(READ, *(dialect.needed for dialect, _ in found)))
     masks = sources.masks(conditions(found, logs=logs))
     codes = classify(sources, found, masks, logs=logs)
     for dialect, mine in found:
         for step in dialect.unwrap:
             sources.unwrap(step, mine & (codes == CODES[step.event]) if step.event else mine)
     calls = read_messages(sources, found, codes)
+    if logs:
+        calls = sorted([*calls, *message_logs.read_logs(sources)], key=lambda one: one[0])
     positions = _positions(sources, found, codes)
     # Without a name or an id of its own an agent span is structure: a workflow, a step, a wrapper (reference, section 2.1).
     nameless = (codes == CODES["agent_invocation"]) & (positions["gen_ai.agent.name"] < 0) & (positions["gen_ai.agent.id"] < 0)
     codes[nameless & ~sources.has(EVENT_TYPE)] = 0
     rows = Rows(batch, sources, chosen, codes, positions)
     events = rows.events(any_of(found, masks, "error", sources.size), attributes)
+    told, tells = rows.calls(calls), rows.tells(events)
+    if tells.height:
+        events = events.filter(pl.col("event.type") != DETAIL)
     arguments = [field for field in extra if is_argument(field)]
     if arguments:
         events = events.hstack(argument_columns(events["gen_ai.tool.call.arguments"], arguments))[[*EVENT_COLUMNS, *extra]]
-    return Extract(events, rows.nodes(any_of(found, masks, "tripped", sources.size)), rows.calls(calls))
+    return Extract(events, rows.nodes(any_of(found, masks, "tripped", sources.size)), told, tells)
 
 
 def _positions(sources: Sources, found: list[Reading], codes: Index) -> dict[str, Index]:

@@ -17,6 +17,12 @@ _JOIN_NAMES = {
     "call_id": "gen_ai.tool.call.id",
     "arguments": "gen_ai.tool.call.arguments",
     "triggered": "otel_ir.guardrail.triggered",
+    "result": "gen_ai.tool.call.result",
+    "to": "otel_ir.handoff.to",
+    "executed": "otel_ir.executed",
+    "error": "error",
+    "error_type": "error.type",
+    "error_message": "error.message",
 }
 
 

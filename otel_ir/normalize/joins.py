@@ -19,20 +19,40 @@ from typing import Any
 
 import msgspec
 
+from otel_ir.normalize.unwrap import members
+
 MAX_CALLS_PER_TRACE = 1024
 MAX_TRACES = 100_000
 """Kept beyond the end of an epoch."""
 MAX_EARLY = 64
 """Results per trace that may wait for their call; requests that only repeat what was asked in another trace bring such, too."""
 MAX_EARLY_CHARACTERS = 1 << 20
+MAX_ASKED = 200_000
+"""Call ids by which a result in another trace finds its call; kept beyond the end of an epoch."""
+MAX_ALIKE = 16
+"""Newest calls kept of one id, which comes again only where somebody gives ids twice."""
+MAX_UNASKED, MAX_UNASKED_CHARACTERS = 20_000, 4096
+"""Results that wait for a call of another trace."""
 _BY_CALL = ("ordinal", "position", "result", "error", "executed")
+_TO, _TO_MEMBER = "otel_ir.handoff.to", "agent_name"
+_ARGUMENTS, _RESULT, _EXECUTED = "gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "otel_ir.executed"
+_JOINED = {
+    _ARGUMENTS: "arguments",
+    _RESULT: "result",
+    _EXECUTED: "result",
+    "otel_ir.arguments.size": "arguments",
+    "otel_ir.result.size": "result",
+    _TO: "to",
+}
+"""Column -> what a row of ``join_rows`` must lack for it to be told."""
 
 
 @dataclass(slots=True)
 class Call:
     """A call seen in messages; ``row`` is the message row it was first seen in, ``taken`` the event that describes it.
 
-    ``met``: whether a span describes it; while false, ``taken`` is an event made of messages.
+    ``met``: whether a span describes it; while false, ``taken`` is an event made of messages. ``answered``: a result was seen.
+    ``bare``: whether the event may lack arguments or result.
     """
 
     row: dict[str, Any]
@@ -40,6 +60,8 @@ class Call:
     arguments: str | None
     taken: str | None = None
     met: bool = False
+    answered: bool = False
+    bare: bool = True
 
 
 @dataclass(slots=True)
@@ -64,12 +86,13 @@ class Trace:
 
 @dataclass(slots=True)
 class Extra:
-    """Something that became known about an event: (event, ordinal, column, value)."""
+    """Something that became known about an event: (event, ordinal, column, value). ``fill``: counts only if the event lacks it."""
 
     event: str
     ordinal: int
     column: str
     value: Any
+    fill: bool = False
 
 
 class Joins:
@@ -79,6 +102,10 @@ class Joins:
         self.traces: dict[str, Trace] = {}
         self.guards: dict[str, list[tuple[str, int]]] = {}
         self.verdicts: dict[str, tuple[bool, int]] = {}
+        self.asked: dict[str, list[tuple[int, str, str]]] = {}
+        """sender's call id -> (journal record, trace, key of the call in it), of all traces"""
+        self.unasked: dict[str, dict[str, Any]] = {}
+        """sender's call id -> message row of a result whose call is in no trace yet"""
 
     def fold(
         self, events: list[dict[str, Any]], calls: list[dict[str, Any]], tripped: list[dict[str, Any]]
@@ -102,15 +129,22 @@ class Joins:
                 self._event(event, found)
             for row in said[ordinal]:
                 if row["side"] == "result":
-                    derived += self._result(row)
+                    derived += self._result(row, found)
             for row in asked:
-                derived += self._answered(row)
+                derived += self._answered(row, found)
             for node in judged[ordinal]:
                 self.verdicts.setdefault(node["key"], (node["tripped"], ordinal))
                 guards = self.guards.pop(node["key"], [])
                 found += [Extra(event, ordinal, "otel_ir.guardrail.triggered", node["tripped"]) for event, _ in guards]
-            ids = {event["id"] for event in came[ordinal]}
+            ids = {event["id"]: event for event in came[ordinal]}
             for extra in found:
+                here = ids.get(extra.event)
+                if (
+                    here
+                    and extra.fill
+                    and (here[_JOINED[extra.column]] is not None or (extra.column == _TO) != (here["type"] == "handoff"))
+                ):
+                    continue
                 if extra.event in ids:
                     own.setdefault(extra.event, {})[extra.column] = extra.value
                 else:
@@ -119,23 +153,32 @@ class Joins:
 
     def _call(self, row: dict[str, Any], found: list[Extra]) -> None:
         trace = self.traces.setdefault(row["trace"], Trace(row["ordinal"]))
-        key = _call_key(row)
+        key = _call_key(row) or _nameless(row, trace)
         if key is None or key in trace.calls or len(trace.calls) >= MAX_CALLS_PER_TRACE:
             return
         call = trace.calls[key] = Call(row, row["ordinal"], canonical(row["arguments"]))
+        alike = self.asked.setdefault(_id_key(row), [])
+        alike.append((row["ordinal"], row["trace"], key))
+        del alike[:-MAX_ALIKE]
         if row["stated_by"] is not None and row["stated_at"] <= row["ordinal"]:
-            call.taken, call.met = row["stated_by"], True
+            call.taken, call.met, call.bare = row["stated_by"], True, row["bare"]
+            if row["bare"]:
+                _tell(call.taken, row["ordinal"], _ARGUMENTS, row["arguments"], found)
             return
         for waiting in sorted(trace.waiting, key=lambda one: one.parent != row["parent"]):
             if _fits(call, waiting.tool, waiting.arguments):
                 trace.waiting.remove(waiting)
                 call.taken, call.met = waiting.event, True
-                found.append(Extra(waiting.event, row["ordinal"], "gen_ai.tool.call.id", row["call_id"]))
+                _tell(waiting.event, row["ordinal"], _ARGUMENTS, row["arguments"], found)
+                if row["call_id"] is not None:
+                    found.append(Extra(waiting.event, row["ordinal"], "gen_ai.tool.call.id", row["call_id"]))
                 return
 
     def _event(self, event: dict[str, Any], found: list[Extra]) -> None:
         if event["type"] == "guardrail":
             self._guardrail(event, found)
+            return
+        if event["trace"] is None:
             return
         trace = self.traces.setdefault(event["trace"], Trace(event["ordinal"]))
         if event["call_id"] is not None:
@@ -147,7 +190,8 @@ class Joins:
         fitting = [call for call in trace.calls.values() if _fits(call, event["tool"], arguments)]
         if fitting:
             call = min(fitting, key=lambda one: one.row["parent"] != event["parent"])
-            found.append(Extra(event["id"], event["ordinal"], "gen_ai.tool.call.id", call.row["call_id"]))
+            if call.row["call_id"] is not None:
+                found.append(Extra(event["id"], event["ordinal"], "gen_ai.tool.call.id", call.row["call_id"]))
             _meet(call, event, found)
         elif event["tool"] and len(trace.waiting) < MAX_CALLS_PER_TRACE:
             trace.waiting.append(Waiting(event["id"], event["tool"], event["parent"], arguments))
@@ -161,9 +205,15 @@ class Joins:
         else:
             self.guards.setdefault(key, []).append((event["id"], event["ordinal"]))
 
-    def _result(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+    def _result(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         trace = self.traces.setdefault(row["trace"], Trace(row["ordinal"]))
         key = _call_key(row)
+        if row["call_id"] is None:
+            return []
+        if key not in trace.calls and (call := self._elsewhere(row)):
+            return [] if call.answered else _proven(self.traces[call.row["trace"]], call, row, found)
+        if key not in trace.calls and len(self.unasked) < MAX_UNASKED and len(row["result"] or "") <= MAX_UNASKED_CHARACTERS:
+            self.unasked.setdefault(_id_key(row), row)
         if key is None:
             return []
         if key not in trace.calls:
@@ -172,15 +222,28 @@ class Joins:
             if len(trace.early) < MAX_EARLY and size <= MAX_EARLY_CHARACTERS:
                 trace.early.setdefault(key, {name: row[name] for name in _BY_CALL})
             return []
-        return _proven(trace, trace.calls[key], row)
+        return _proven(trace, trace.calls[key], row, found)
 
-    def _answered(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+    def _elsewhere(self, row: dict[str, Any]) -> Call | None:
+        """The newest call with this id, in its own trace or another one of the same service, that the row may be the result of."""
+        arguments = canonical(row["arguments"])
+        calls = [self.traces[trace].calls.get(key) for _, trace, key in self.asked.get(_id_key(row), ()) if trace in self.traces]
+        fitting = [call for call in calls if call is not None and _may_answer(row, arguments, call)]
+        own = [call for call in fitting if call.row["trace"] == row["trace"]]
+        return next(reversed(own or [call for call in fitting if not call.answered] or fitting), None)
+
+    def _answered(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         """The call was new in this record, and its result may be known from an earlier one."""
         trace, key = self.traces[row["trace"]], _call_key(row)
         result = trace.early.pop(key, None) if key in trace.calls else None
+        early = self.unasked.get(_id_key(row)) if row["call_id"] is not None else None
+        if key in trace.calls and early is not None and _may_answer(early, canonical(early["arguments"]), trace.calls[key]):
+            result = result or self.unasked[_id_key(row)]
+            del self.unasked[_id_key(row)]
         if result is None or key is None:
             return []
-        return _proven(trace, trace.calls[key], result | {"ordinal": row["ordinal"], "position": row["position"]})
+        now = {"ordinal": row["ordinal"], "position": row["position"]}
+        return _proven(trace, trace.calls[key], {name: result[name] for name in _BY_CALL} | now, found)
 
     def finish(self, ordinal: int) -> list[dict[str, Any]]:
         """The calls that nothing ever came back from, in order."""
@@ -198,18 +261,27 @@ class Joins:
             newest = sorted(self.traces, key=lambda key: (self.traces[key].ordinal, key))[-MAX_TRACES:]
             self.traces = {key: self.traces[key] for key in newest}
         self.verdicts = {key: verdict for key, verdict in self.verdicts.items() if verdict[1] >= first}
+        asked = {key: left for key, calls in self.asked.items() if (left := [one for one in calls if one[0] >= first])}
+        self.asked = {key: asked[key] for key in [*asked][-MAX_ASKED:]}
+        self.unasked = {key: row for key, row in self.unasked.items() if row["ordinal"] >= first}
         self.guards = {key: kept for key, waiting in self.guards.items() if (kept := [one for one in waiting if one[1] >= first])}
 
     def state(self) -> bytes:
         """What a checkpoint keeps (MessagePack)."""
-        return msgspec.msgpack.encode((self.traces, self.guards, self.verdicts))
+        return msgspec.msgpack.encode((self.traces, self.guards, self.verdicts, self.asked, self.unasked))
 
     def restore(self, state: bytes) -> None:
         """The inverse of ``state``."""
-        self.traces, self.guards, self.verdicts = msgspec.msgpack.decode(state, type=_STATE)
+        self.traces, self.guards, self.verdicts, self.asked, self.unasked = msgspec.msgpack.decode(state, type=_STATE)
 
 
-_STATE = tuple[dict[str, Trace], dict[str, list[tuple[str, int]]], dict[str, tuple[bool, int]]]
+_STATE = tuple[
+    dict[str, Trace],
+    dict[str, list[tuple[str, int]]],
+    dict[str, tuple[bool, int]],
+    dict[str, list[tuple[int, str, str]]],
+    dict[str, dict[str, Any]],
+]
 
 
 def _by_ordinal(rows: list[dict[str, Any]]) -> defaultdict[int, list[dict[str, Any]]]:
@@ -228,6 +300,14 @@ def _call_key(row: dict[str, Any]) -> str | None:
     return _key_of(row["call_id"], row["tool"]) if row["call_id"] is not None and row["tool"] is not None else None
 
 
+def _nameless(row: dict[str, Any], trace: Trace) -> str | None:
+    """The key of a call to which the model's answer gives no id: the answer itself, and the how many-eth of them it is."""
+    if row["call_id"] is not None or row["tool"] is None:
+        return None
+    start = f"-:{row['event']}/{row['tool']}/"
+    return start + str(sum(key.startswith(start) for key in trace.calls))
+
+
 def _fits(call: Call, tool: str | None, arguments: str | None) -> bool:
     return not call.met and call.row["tool"] == tool and (arguments is None or call.arguments is None or arguments == call.arguments)
 
@@ -236,21 +316,53 @@ def _meet(call: Call, event: dict[str, Any], found: list[Extra]) -> None:
     """A span describes the call; if messages did so before, it is the second description."""
     if call.taken is not None:
         found.append(Extra(event["id"], event["ordinal"], "otel_ir.duplicate_of", call.taken))
+        if event["error"]:
+            said = {"error": True, "error.type": event["error_type"], "error.message": event["error_message"], _EXECUTED: "yes"}
+            found += [Extra(call.taken, event["ordinal"], column, value) for column, value in said.items() if value is not None]
+    else:
+        _tell(event["id"], event["ordinal"], _ARGUMENTS, call.row["arguments"], found)
     call.taken, call.met = call.taken or event["id"], True
 
 
-def _proven(trace: Trace, call: Call, result: dict[str, Any]) -> list[dict[str, Any]]:
+def _proven(trace: Trace, call: Call, result: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
     """The event of a call that ran and that nothing describes yet. ``result``: the message row of the result."""
-    return [] if call.taken is not None else _derived(trace, call, {name: result[name] for name in _BY_CALL})
+    first, call.answered = not call.answered, True
+    if call.taken is not None:
+        if first and (call.bare or not call.met):
+            _tell(call.taken, result["ordinal"], _RESULT, result["result"], found)
+            _tell(call.taken, result["ordinal"], _EXECUTED, result["executed"], found)
+        return []
+    return _derived(trace, call, {name: result[name] for name in _BY_CALL})
 
 
 def _derived(trace: Trace, call: Call, more: dict[str, Any]) -> list[dict[str, Any]]:
-    taken = f"{call.row['event']}#{call.row['call_id']}"
+    taken = f"{call.row['event']}#{call.row['call_id'] or '-'}"
     used = {one.taken for one in trace.calls.values()}
     while taken in used:  # one answer may use an id twice, for two tools
         taken += f"/{call.row['tool']}"
     call.taken = taken
     return [call.row | more | {"id": taken}]
+
+
+def _tell(event: str, ordinal: int, column: str, value: Any, found: list[Extra]) -> None:
+    """Tells an event what it may lack."""
+    if value is None:
+        return
+    found.append(Extra(event, ordinal, column, value, fill=True))
+    if column == _ARGUMENTS and (to := members(value).get(_TO_MEMBER)):
+        found.append(Extra(event, ordinal, _TO, to, fill=True))
+    if column != _EXECUTED:
+        found.append(Extra(event, ordinal, f"otel_ir.{column.rpartition('.')[2]}.size", len(value), fill=True))
+
+
+def _id_key(row: dict[str, Any]) -> str:
+    return f"{row['tenant'] or ''}\x1f{row['sender'] or ''}\x1f{row['service.name'] or ''}\x1f{row['call_id']}"
+
+
+def _may_answer(result: dict[str, Any], arguments: str | None, call: Call) -> bool:
+    """Whether the result may be that of the call, as far as both say."""
+    tool = result["tool"] is None or result["tool"] == call.row["tool"]
+    return tool and (arguments is None or call.arguments is None or arguments == call.arguments)
 
 
 def canonical(arguments: str | None) -> str | None:

@@ -8,14 +8,13 @@ that a later request carries.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import polars as pl
 
-from otel_ir.normalize.assign import CODES, Reading
 from otel_ir.normalize.columns import event_time
 from otel_ir.normalize.few import contains_any
 from otel_ir.normalize.sources import Mask, Sources, pick
@@ -45,6 +44,7 @@ CALL_SCHEMA = pl.Schema(
         "result": pl.String,
         "error": pl.Boolean,
         "executed": pl.String,
+        "agent": pl.String,
     }
 )
 """``ordinal``, ``position``, ids: of the LLM span; ``time``: its end, ns. ``side``: ``call`` (the model asked for it) or ``result`` (a
@@ -53,7 +53,10 @@ request carried it back). ``tool`` and ``arguments`` of a result are those of it
 
 
 class Call(NamedTuple):
-    """One tool call or result in a message; ``arguments`` and ``result`` as they stand there."""
+    """One tool call or result in a message; ``arguments`` and ``result`` as they stand there.
+
+    ``agent``: who made the call, where the message itself says so.
+    """
 
     side: str
     call_id: str | None
@@ -61,15 +64,7 @@ class Call(NamedTuple):
     arguments: str | None = None
     result: str | None = None
     error: bool | None = None
-
-
-def read_messages(sources: Sources, found: list[Reading], codes: Any) -> list[tuple[int, Call]]:
-    """``(row, call)`` of every LLM row whose dialect names a reader, in row order, results before calls."""
-    rows: list[tuple[int, Call]] = []
-    for dialect, mine in found:
-        if dialect.messages:
-            rows += _READERS[dialect.messages](sources, mine & (codes == CODES["model_output"]))
-    return sorted(rows, key=lambda one: one[0]) if len(found) > 1 else rows
+    agent: str | None = None
 
 
 def call_frame(rows: pl.DataFrame, service: pl.Series, calls: list[tuple[int, Call]], rejected: dict[int, str]) -> pl.DataFrame:
@@ -77,8 +72,8 @@ def call_frame(rows: pl.DataFrame, service: pl.Series, calls: list[tuple[int, Ca
     if not calls:
         return _NO_CALLS
     at = [row for row, _ in calls]
-    known = rows.columns  # a log record has a time instead of an end, and no parent
-    parent = pl.col("parent_span_id") if "parent_span_id" in known else pl.lit(None, dtype=pl.String).alias("parent_span_id")
+    known = rows.columns  # a log record has a time instead of an end, and stands in the span that it names
+    parent = pl.col("parent_span_id") if "parent_span_id" in known else pl.col("span_id").alias("parent_span_id")
     end = pl.col("end") if "end" in known else pl.when(pl.col("time") > 0).then("time").otherwise("observed")
     spans = (
         rows[at]
@@ -118,7 +113,7 @@ _FLAT_CALL = re.compile(r"tool_calls\.(\d{1,9})\.tool_call\.(id|function\.name|f
 _FLAT_TEXT = re.compile(r"contents\.\d{1,9}\.message_content\.text")
 
 
-def _read_flat(sources: Sources, where: Mask) -> list[tuple[int, Call]]:
+def read_flat(sources: Sources, where: Mask) -> list[tuple[int, Call]]:
     """OpenInference: ``llm.{input,output}_messages.N.message.*``.
 
     Adds the sources ``@input_messages`` and ``@output_messages``: JSON in the form of the GenAI conventions.
@@ -139,7 +134,7 @@ def _read_flat(sources: Sources, where: Mask) -> list[tuple[int, Call]]:
             _put(messages.setdefault(int(path.group(2)), {}), path.group(3), text)
     calls: list[tuple[int, Call]] = []
     for side in ("input", "output"):
-        texts = {row: text for row, sides in spans.items() if (text := _as_json(sides[side]))}
+        texts = {row: text for row, sides in spans.items() if (text := as_json(sides[side]))}
         if texts:
             sources.add(f"@{side}_messages", np.array(list(texts), dtype=np.int64), pl.Series(list(texts.values()), dtype=pl.String))
     for row, sides in spans.items():
@@ -183,7 +178,7 @@ def _content(message: dict[str, Any]) -> str | None:
     return text if text is not None else "\n".join(message["texts"]) if "texts" in message else None
 
 
-def _as_json(messages: dict[int, dict[str, Any]]) -> str | None:
+def as_json(messages: dict[int, dict[str, Any]]) -> str | None:
     if not messages:
         return None
     return msgspec.json.encode([_genai_message(message) for message in _newest(messages)]).decode()
@@ -204,7 +199,7 @@ def _genai_message(message: dict[str, Any]) -> dict[str, Any]:
 # --- GenAI conventions: messages as JSON -------------------------------------------------------------------------------------
 
 
-def _read_json(sources: Sources, where: Mask) -> list[tuple[int, Call]]:
+def read_json(sources: Sources, where: Mask) -> list[tuple[int, Call]]:
     """``gen_ai.input.messages`` and ``gen_ai.output.messages``: parts ``tool_call`` and ``tool_call_response``, and the chat form
     (``tool_calls``, role ``tool``) that some emitters put there.
     """
@@ -253,6 +248,3 @@ def _of_message(message: dict[str, msgspec.Raw], role: str | None) -> Iterator[C
 
 def _text(found: dict[str, msgspec.Raw], key: str) -> str | None:
     return raw_text(bytes(found[key])) if key in found else None
-
-
-_READERS: dict[str, Callable[[Sources, Mask], list[tuple[int, Call]]]] = {"openinference": _read_flat, "genai": _read_json}

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from otel_ir.model import EVENT_SCHEMA, PATCH_COLUMNS, PATCH_SCHEMA
-from otel_ir.normalize.few import is_null
+from otel_ir.model import EVENT_SCHEMA, PATCH_COLUMNS, PATCH_SCHEMA, TOLD_COLUMNS
+from otel_ir.normalize.few import is_among, is_null
 from otel_ir.normalize.identity import AGENT, CONVERSATION, USER, Slot, provisional
 
 EVENT, ORDINAL, POSITION = "otel_ir.event.id", "otel_ir.journal.ordinal", "otel_ir.journal.position"
@@ -26,16 +26,34 @@ KNOWN_SCHEMA = pl.Schema(
     {SLOT: pl.UInt64, "at": pl.Int64} | dict.fromkeys(("s_id", "s_name", "s_agent_id", "s_source", "s_conversation", "s_user"), pl.String)
 )
 _CHANGE_SCHEMA = pl.Schema({"opened": pl.Int64(), "better": pl.UInt8(), **KNOWN_SCHEMA})
-_POINT_SCHEMA = pl.Schema({name: PATCH_SCHEMA[name] for name in (EVENT, ORDINAL, *LEARNT)})
+_POINT_SCHEMA = pl.Schema({name: PATCH_SCHEMA[name] for name in (EVENT, ORDINAL, *LEARNT, *TOLD_COLUMNS)})
+_SAID_SCHEMA = pl.Schema({name: PATCH_SCHEMA[name] for name in (EVENT, *LEARNT)})
+IDENTITY_BITS = 0b111
+CONTENT_BITS = {
+    "gen_ai.tool.call.arguments": 0b1000,
+    "otel_ir.arguments.size": 0b1000,
+    "gen_ai.tool.call.result": 0b10000,
+    "otel_ir.result.size": 0b10000,
+    "otel_ir.executed": 0b10000,
+    "otel_ir.handoff.to": 0b100000,
+}
+"""Bits of ``LACKS`` beside those of the identity: a tool call without arguments, without a result."""
+_NOTHING_TOLD = [pl.lit(None, dtype=EVENT_SCHEMA[name]).alias(name) for name in TOLD_COLUMNS]
 _MAX_CHUNKS = 32
 _NO_PATCHES = PATCH_SCHEMA.to_frame()
 
 
 def lacks(events: pl.DataFrame) -> NDArray[np.uint8]:
-    """Mask of the fields that an event does not state itself."""
+    """Mask of the fields that an event does not state itself (and which it could)."""
     fields = ((AGENT, "otel_ir.agent.id"), (CONVERSATION, "gen_ai.conversation.id"), (USER, "user.id"))
     masks = [is_null(events[name]) * np.uint8(1 << field) for field, name in fields]
     found: NDArray[np.uint8] = masks[0] | masks[1] | masks[2]
+    tools = is_among(events["event.type"], ("tool_call",))
+    for name in ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result"):
+        if events[name].null_count():
+            found |= (is_null(events[name]) & tools) * np.uint8(CONTENT_BITS[name])
+    if events["otel_ir.handoff.to"].null_count():
+        found |= (is_null(events["otel_ir.handoff.to"]) & is_among(events["event.type"], ("handoff",))) * np.uint8(0b100000)
     return found
 
 
@@ -125,24 +143,37 @@ class Opened:
         later = (pl.col("at") > pl.col(ORDINAL)) & (pl.col(ORDINAL) >= pl.col("opened"))
         now = about.join(changes, on=SLOT, how="inner").filter(later & (pl.col(LACKS) & pl.col("better") != 0))
         now = self._with_said(now.sort("at", ORDINAL, POSITION, maintain_order=True)).with_columns(**identity())
-        return now.with_columns(pl.col("at").alias(ORDINAL)).select(PATCH_SCHEMA.names())
+        return now.with_columns(pl.col("at").alias(ORDINAL), *_NOTHING_TOLD).select(PATCH_SCHEMA.names())
 
-    def learn(self, slots: dict[int, Slot], patches: pl.DataFrame, learnt: Sequence[tuple[str, int, str, Any]], since: int) -> pl.DataFrame:
-        """Patches that also carry what was learnt, (event, ordinal, column, value): every patch gives the present value of all columns."""
-        points = pl.DataFrame([{EVENT: event, ORDINAL: at, column: value} for event, at, column, value in learnt], schema=_POINT_SCHEMA)
-        told = self._with_said(self._where(pl.col(EVENT).is_in(points[EVENT].unique().implode()), 0))
+    def learn(
+        self, slots: dict[int, Slot], patches: pl.DataFrame, learnt: Sequence[tuple[str, int, str, Any, bool]], since: int
+    ) -> pl.DataFrame:
+        """Patches that also carry what was learnt, (event, ordinal, column, value, only if the event lacks it): every patch gives the
+        present value of all of ``PATCH_COLUMNS``.
+        """
+        about = pl.Series([one[0] for one in learnt], dtype=pl.String).unique()
+        told = self._with_said(self._where(pl.col(EVENT).is_in(about.implode()), 0))
+        missing = dict(told.select(EVENT, LACKS).iter_rows())
+        learnt = [one for one in learnt if not one[4] or missing.get(one[0], 0) & CONTENT_BITS.get(one[2], 0)]
+        if not learnt:
+            return patches
+        together: dict[tuple[str, int], dict[str, Any]] = {}
+        for event, at, column, value, _ in learnt:
+            together.setdefault((event, at), {})[column] = value
+        points = pl.DataFrame([{EVENT: event, ORDINAL: at} | said for (event, at), said in together.items()], schema=_POINT_SCHEMA)
+        told = told.filter(pl.col(EVENT).is_in(points[EVENT].unique().implode()))
         asked = pl.max_horizontal(pl.col(ORDINAL), pl.lit(since - 1)).alias("at")
         told = _alive(told, slots).with_columns(asked)
         known = as_of(slots, told.filter(pl.col(SLOT) != 0).select(SLOT, "at").unique().rows())
         told = told.join(known, on=[SLOT, "at"], how="left").with_columns(**identity())
         for event, at in told.select(EVENT, ORDINAL).iter_rows():
             self._said.setdefault(event, (at, {}))
-        for event, _, column, value in learnt:
-            if event in self._said:
+        for event, _, column, value, _ in learnt:
+            if event in self._said and column in LEARNT:
                 self._said[event][1][column] = value
-        about = pl.col(EVENT).is_in(points[EVENT].unique().implode())
-        merged = _merged(told, patches.filter(about), points)
-        return pl.concat([patches.filter(~about), merged]).sort(ORDINAL, maintain_order=True)
+        mine = pl.col(EVENT).is_in(points[EVENT].unique().implode())
+        merged = _merged(told, patches.filter(mine), points)
+        return pl.concat([patches.filter(~mine), merged]).sort(ORDINAL, maintain_order=True)
 
     def _with_said(self, events: pl.DataFrame) -> pl.DataFrame:
         """With what was learnt before."""
@@ -151,7 +182,7 @@ class Opened:
         found = [(event, self._said[event][1]) for event in events[EVENT].unique().to_list() if event in self._said]
         if not found:
             return events
-        values = pl.DataFrame([{EVENT: event} | said for event, said in found], schema=_POINT_SCHEMA.to_frame().drop(ORDINAL).schema)
+        values = pl.DataFrame([{EVENT: event} | said for event, said in found], schema=_SAID_SCHEMA)
         return events.update(values, on=EVENT, how="left")
 
     def _where(self, wanted: pl.Expr, opened: int) -> pl.DataFrame:

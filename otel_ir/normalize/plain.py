@@ -51,8 +51,8 @@ def computed(found: Columns) -> dict[str, pl.Series]:
             min(received if time <= 0 else time, received + columns.FUTURE)
             for time, received in zip(said["_time"], said["_received"], strict=True)
         ],
-        "otel_ir.arguments.size": [None if text is None else len(text) for text in arguments],
-        "otel_ir.result.size": [None if text is None else len(text) for text in result],
+        "otel_ir.arguments.size": list(map(_size, said["otel_ir.arguments.size"], arguments)),
+        "otel_ir.result.size": list(map(_size, said["otel_ir.result.size"], result)),
         "error": [False] * size,
         "error.type": [None] * size,
         "otel_ir.executed": list(executed),
@@ -61,6 +61,10 @@ def computed(found: Columns) -> dict[str, pl.Series]:
         "otel_ir.content": [columns.flags(*each) for each in zip(absent, cut.tolist(), scrubbed.tolist(), dropped, strict=True)],
     }
     return {name: pl.Series(name, listed, dtype=EVENT_COLUMNS[name].dtype) for name, listed in values.items()}
+
+
+def _size(stated: int | None, text: str | None) -> int | None:
+    return len(text) if stated is None and text is not None else stated
 
 
 def _executed(dialect: int, given: bool, back: bool) -> str:
@@ -82,5 +86,7 @@ _READ = (
     "otel_ir.tenant",
     "otel_ir.sender",
     "otel_ir.executed",
+    "otel_ir.arguments.size",
+    "otel_ir.result.size",
     "gen_ai.agent.name",
 )

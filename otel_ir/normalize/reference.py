@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import polars as pl
 
 from otel_ir.model import EVENT_COLUMNS, EventType
 from otel_ir.normalize.dialects import DIALECTS
-from otel_ir.normalize.table import EVENT_TYPE, NO_EVENT, STATED, Dialect
+from otel_ir.normalize.table import DETAIL, EVENT_TYPE, NO_EVENT, STATED, Dialect
 
 _TIMES = ("event_time", "start_time")
 _TYPES = {pl.String: "string", pl.Int64: "integer", pl.UInt32: "integer", pl.Boolean: "boolean"}
+
+
+_BY_CODE = frozenset({"otel_ir.executed", "otel_ir.guardrail.triggered", "error", "error.type", "error.message"})
+"""Columns that an application may state and that are worked out where it does not."""
+
+
+@cache
+def filled_columns() -> frozenset[str]:
+    """Columns which the telemetry of some framework fills. Of the others only applications know that state them.
+
+    A column in the words of the conventions is read by its own name in every dialect; one of ours only where a table names a source.
+    """
+    listed = {name for dialect in DIALECTS for name in dialect.columns}
+    return frozenset(
+        name for name in EVENT_COLUMNS if name not in STATED or name in listed or name in _BY_CODE or not name.startswith("otel_ir.")
+    )
+
+
+@cache
+def made_events() -> frozenset[str]:
+    """Types of the events that some dialect makes."""
+    return frozenset(rule[0] for dialect in DIALECTS for rule in (*dialect.classify, *dialect.classify_logs)) - {DETAIL}
 
 
 def event_schema() -> dict[str, Any]:
@@ -69,9 +92,11 @@ def dialects_markdown() -> str:
         "marker attribute.",
         "",
         "A source is an attribute of the span or log record; `event:NAME/key` is one of a span event, `resource:key` one of the",
-        "resource, `key#member` what an unwrapper finds inside a value, `@name` and the like are the span's own fields. The first",
+        "resource, `key#member` what an unwrapper finds inside a value, `@name` and the like are the span's own fields, `=text` is that",
+        "very text; `@event` is a log record's event name, else its attribute `event.name`, else a body that is one word. The first",
         "source that is there counts. An attribute with the canonical name itself counts first, so an application can state any",
-        "column that [event-schema.md](event-schema.md) marks as stated.",
+        "column that [event-schema.md](event-schema.md) marks as stated. What to switch on where columns stay empty is the last table of",
+        "a dialect; `otel-ir doctor` says what of it your agents need ([doctor.md](doctor.md)).",
         "",
         "## Rules for all dialects",
         "",
@@ -83,10 +108,25 @@ def dialects_markdown() -> str:
         "* A tool event without a call id takes the id of the call in an LLM message of its trace with the same tool and equal",
         "  arguments, its own turn first, else the oldest one that no span has taken. A call that no span describes becomes an event",
         "  when a later request carries its result, or at the end.",
-        "* A log record that describes a model call whose span it names is a second description of it.",
+        "* A log record that describes a model call whose span it names is a second description of it; who it says is the caller counts",
+        "  for that span, and so for the tool calls beside it.",
+        "* Log records with one message each (`gen_ai.choice`, `gen_ai.tool.message` and so on; body or `gen_ai.event.content`) are read",
+        "  for tool calls and results, whatever the dialect. A result finds its call by id, tool and arguments in another trace, too.",
+        "* What another record says of a call is told of its event: arguments, result, failure, and that it ran.",
+        "* A *detail* is no event: it tells of the call that it names, else of the span in which it stands.",
     ]
     for dialect in DIALECTS:
-        lines += ["", f"## {dialect.name}", "", dialect.about, "", *_facts(dialect), *_rules(dialect), *_columns(dialect)]
+        lines += [
+            "",
+            f"## {dialect.name}",
+            "",
+            dialect.about,
+            "",
+            *_facts(dialect),
+            *_rules(dialect),
+            *_columns(dialect),
+            *_remedies(dialect),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -102,6 +142,10 @@ def _facts(dialect: Dialect) -> list[str]:
         "A guardrail tripped, says the span above it": _listed(dialect.tripped),
         "A person refused, says a tool result": _listed(dialect.rejected),
         "Tool calls are also read from LLM messages": dialect.messages or "",
+        "For": dialect.signal or "",
+        "One call, what its id is unique within": _listed(dialect.call),
+        "Said better by another description of the call": _listed(dialect.weak),
+        "A model call of an instrumentation may be the same, provider": dialect.inner or "",
         "Unwrapped": ", ".join(unwrapped),
         "Means nothing": ", ".join(f"`{value}` in `{name}`" for name, values in dialect.bogus.items() for value in values),
     }
@@ -124,6 +168,13 @@ def _columns(dialect: Dialect) -> list[str]:
         sources = (f"`{source}`" + (f" (on {event})" if event else "") for event, source in dialect.sources_of(column))
         rows.append(f"| `{column}` | {', '.join(sources)} |")
     return ["", "| column | sources, best first |", "|---|---|", *rows]
+
+
+def _remedies(dialect: Dialect) -> list[str]:
+    if not dialect.remedies:
+        return []
+    rows = [f"| `{one.setting}` | {_listed(one.gives)} | {one.note} |" for one in dialect.remedies]
+    return ["", "| switch on | what it gives | |", "|---|---|---|", *rows]
 
 
 def _listed(values: tuple[str, ...], joint: str = ", ") -> str:

@@ -21,12 +21,13 @@ ROSTER_SCHEMA = pl.Schema(
         ("fingerprint", pl.String()),  # of the newest system prompt, null while none was seen
         ("tools", _NAMES),  # sorted names of the tools it called
         ("models", _NAMES),
+        ("dialects", _NAMES),  # what its telemetry is written in
         ("first_seen", pl.Int64()),  # event time, ns
         ("last_seen", pl.Int64()),
     ]
 )
 MAX_NAMES = 256
-"""Tools and models of an agent, the first by name."""
+"""Tools, models and dialects of an agent, the first by name."""
 MAX_PROMPT = 1 << 14
 """Characters of a system prompt that are looked at."""
 MAX_PROMPTS = 1024
@@ -34,9 +35,11 @@ MAX_PROMPTS = 1024
 MAX_WAITING = 100_000
 
 _EVENT, _AGENT, _SOURCE = "otel_ir.event.id", "otel_ir.agent.id", "otel_ir.agent.id_source"
+_DERIVED = "messages"
+"""In place of a dialect on calls that only messages of a model told of."""
 _PROMPT = "gen_ai.system_instructions"
 _PATCHED = (_AGENT, _SOURCE, "gen_ai.agent.name")
-_SAYS = (_EVENT, "tenant", "service.name", *_PATCHED, "tool", "model", "fingerprint")
+_SAYS = (_EVENT, "tenant", "service.name", *_PATCHED, "tool", "model", "dialect", "fingerprint")
 _SAYS_SCHEMA = pl.Schema([*((name, pl.String()) for name in _SAYS), ("time", pl.Int64())])
 # What a template fills in, to "#": ids, whatever has a digit, and the words of a date; then what only stands between such.
 _FILLED = (
@@ -109,6 +112,7 @@ def _says(events: pl.DataFrame) -> pl.DataFrame:
         *_PATCHED,
         tool.alias("tool"),
         pl.coalesce("gen_ai.request.model", "gen_ai.response.model").alias("model"),
+        pl.when(pl.col("otel_ir.dialect") != _DERIVED).then("otel_ir.dialect").alias("dialect"),
         "fingerprint",
         pl.col("event_time").alias("time"),
     ).collect()
@@ -120,7 +124,7 @@ def _grouped(said: pl.DataFrame) -> pl.DataFrame:
         pl.col("service.name").last().alias("service"),
         pl.col("gen_ai.agent.name").drop_nulls().last().alias("name"),
         pl.col("fingerprint").drop_nulls().last(),
-        *(pl.col(one).drop_nulls().unique().sort().head(MAX_NAMES).alias(f"{one}s") for one in ("tool", "model")),
+        *(pl.col(one).drop_nulls().unique().sort().head(MAX_NAMES).alias(f"{one}s") for one in ("tool", "model", "dialect")),
         pl.col("time").min().alias("first_seen"),
         pl.col("time").max().alias("last_seen"),
     )

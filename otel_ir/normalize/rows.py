@@ -9,15 +9,22 @@ import polars as pl
 
 from otel_ir.decode import Batch
 from otel_ir.decode.values import Index
-from otel_ir.model import EVENT_COLUMNS
+from otel_ir.model import EVENT_COLUMNS, EVENT_SCHEMA
 from otel_ir.normalize import columns
 from otel_ir.normalize.assign import CODES, EVENTS
 from otel_ir.normalize.dialects import DIALECTS
 from otel_ir.normalize.few import FEW
+from otel_ir.normalize.hashes import mixed
 from otel_ir.normalize.messages import Call, call_frame
 from otel_ir.normalize.plain import computed, is_plain
-from otel_ir.normalize.sources import Mask, Sources, nulls, pick
-from otel_ir.normalize.table import EVENT_TYPE, STATED
+from otel_ir.normalize.sources import Mask, Sources, event_names, nulls, pick
+from otel_ir.normalize.table import DETAIL, EVENT_TYPE, STATED
+
+
+def pick_rows(frame: pl.DataFrame, index: Index) -> pl.DataFrame:
+    """``frame[index]``."""
+    return frame if len(index) == frame.height else frame[pl.Series(index.astype(np.uint32))]
+
 
 _SERVICE, _INSTANCE = "resource:service.name", "resource:service.instance.id"
 _TEXTS = {
@@ -35,7 +42,14 @@ NODE_SCHEMA = pl.Schema(
     | dict.fromkeys(("agent_name", "agent_id", "conversation", "user"), pl.String)
     | {"start": pl.Int64, "end": pl.Int64, "tripped": pl.Boolean, "event_type": pl.String}
 )
-_NO_NODES = NODE_SCHEMA.to_frame()
+DESCRIBES = "describes"
+"""``event_type`` of the node of a log record that describes the very span it names; other records stand below their span."""
+TELL_SCHEMA = pl.Schema([*EVENT_SCHEMA.items(), *dict.fromkeys(("signal", "call", "about"), pl.String()).items(), ("dialect", pl.Int64())])
+"""A description of a call: the event's columns; ``signal``: span or log; ``call``: what its id is unique within, null where the table does
+not say; ``about``: id of the event of the span in which it stands (span: its parent; log: the span it names); ``dialect``: its number."""
+_NO_TELLS = TELL_SCHEMA.to_frame()
+_DESCRIBING = [CODES["model_output"], CODES[DETAIL]]
+_TOLD = ("tool_call", "handoff", "approval", "model_output", DETAIL)
 _NOT_TEXT = [name for name in STATED if EVENT_COLUMNS[name].dtype != pl.String]
 _NAMES = pl.Series([one.name for one in DIALECTS], dtype=pl.String)
 _KINDS = pl.Series([None, *EVENTS[1:]], dtype=pl.String)
@@ -53,6 +67,7 @@ class Rows:
         self._logs = batch.signal == "logs"
         self._take = np.flatnonzero(codes > 0)
         self._all = len(self._take) == batch.rows.height
+        self._telling = np.zeros(batch.rows.height, dtype=np.bool_)
 
     def events(self, failed: Mask, attributes: list[str]) -> pl.DataFrame:
         """The event frame without the argument columns."""
@@ -85,9 +100,7 @@ class Rows:
         return frame[[*EVENT_COLUMNS, *attributes]]
 
     def nodes(self, tripped: Mask) -> pl.DataFrame:
-        """One row per span; none for logs, which are no part of the tree."""
-        if self._logs:
-            return _NO_NODES
+        """One row per span, and per log record that says something."""
         found = {
             "service.name": self._service,
             "agent_name": self._column("gen_ai.agent.name"),
@@ -97,12 +110,61 @@ class Rows:
             "tripped": pick(_TRIPPED, tripped),
             "event_type": pick(_KINDS, self._codes),
         }
+        if self._logs:
+            found |= self._leaves()
         rows = self._batch.rows
         frame = pl.DataFrame([found[name].alias(name) if name in found else rows[name] for name in NODE_SCHEMA])
+        if self._logs:
+            frame = frame.filter(pl.Series(self._codes > 0) | pl.Series(self._telling))
         return frame.with_columns(columns.stable_id("agent_id")) if frame["agent_id"].null_count() < frame.height else frame
+
+    def _leaves(self) -> dict[str, pl.Series]:
+        """Log records as leaves of the tree of spans: named by a hash of all they say, so that one that is sent again is known."""
+        rows, attributes = self._batch.rows, self._batch.attributes
+        values = pl.Series(pl.from_arrow(attributes.values))
+        sums = np.zeros(rows.height, dtype=np.uint64)
+        np.add.at(sums, attributes.row, mixed(0, pl.Series(attributes.keys, dtype=pl.String)[pl.Series(attributes.code)], values))
+        times = (rows[name].to_numpy().astype(np.uint64) for name in ("time", "observed"))
+        digest = mixed(0, sums, *times, rows["event_name"], self._batch.body_texts, rows["trace_id"], rows["span_id"])
+        describing = pl.Series([not dialect.call for dialect in DIALECTS])[pl.Series(self._chosen)]
+        kinds = pl.DataFrame({"kind": pick(_KINDS, self._codes), "describes": describing & pl.Series(np.isin(self._codes, _DESCRIBING))})
+        return {
+            "parent_span_id": rows["span_id"],
+            "span_id": pl.Series(digest).cast(pl.String),
+            "start": rows["time"],
+            "end": rows["observed"],
+            "event_type": kinds.select(pl.when("describes").then(pl.lit(DESCRIBES)).otherwise("kind"))["literal"],
+        }
+
+    def tells(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """``TELL_SCHEMA`` rows of the events (``frame``, details among them) that describe a call in one way of several."""
+        alone = np.array([not dialect.call for dialect in DIALECTS], dtype=np.bool_)
+        codes, chosen = self._codes[self._take], self._chosen[self._take]
+        told = (~alone[chosen] & np.isin(codes, [CODES[kind] for kind in _TOLD])) | (codes == CODES[DETAIL])
+        if not told.any():
+            return _NO_TELLS
+        at = np.flatnonzero(told)
+        rows = self._batch.rows[self._take[at]]
+        found = pick_rows(frame, at).select(EVENT_COLUMNS.keys())
+        calls = nulls(self._batch.rows.height)
+        for index in np.unique(chosen[at]).tolist():
+            if DIALECTS[index].call:
+                mine = pl.Series(self._chosen == index)
+                calls = self._sources.column(*DIALECTS[index].call).zip_with(mine, calls)
+        about = rows["span_id"] if self._logs else rows["parent_span_id"]
+        place = pl.DataFrame([rows["tenant"], rows["sender"], rows["trace_id"], about.alias("span_id")])
+        known = pl.when(pl.col("trace_id").is_not_null() & pl.col("span_id").is_not_null()).then(columns.scoped_id("tenant", "sender"))
+        extra = [
+            pl.Series("signal", ["log" if self._logs else "span"] * len(at), dtype=pl.String),
+            pick(calls, self._take[at]).alias("call"),
+            place.select(known.alias("about"))["about"],
+            pl.Series("dialect", chosen[at].astype(np.int64)),
+        ]
+        return found.hstack(extra).select(TELL_SCHEMA.names())
 
     def calls(self, found: list[tuple[int, Call]]) -> pl.DataFrame:
         """Tool calls and results seen in LLM messages."""
+        self._telling[[row for row, _ in found]] = True
         patterns = {index: "|".join(dialect.rejected) for index, dialect in enumerate(DIALECTS) if dialect.rejected}
         rejected = {row: patterns[at] for row, _ in found if (at := int(self._chosen[row])) in patterns}
         return call_frame(self._batch.rows, self._service, found, rejected)
@@ -141,7 +203,7 @@ class Rows:
         rows = self._batch.rows if self._all else self._batch.rows[self._take]
         if self._logs:
             time = pl.Series(np.where(rows["time"].to_numpy() > 0, rows["time"].to_numpy(), rows["observed"].to_numpy()))
-            parent, name, start = nulls(rows.height), rows["event_name"], time
+            parent, name, start = rows["span_id"], self._of_events(event_names(self._batch)), time
         else:
             time, start, parent, name = rows["end"], rows["start"], rows["parent_span_id"], rows["name"]
         return {
@@ -165,6 +227,7 @@ class Rows:
         """A log record which the conventions tie to a model call's span describes that call a second time; one that an application
         states does not.
         """
-        again = (self._codes[self._take] == CODES["model_output"]) & ~self._sources.has(EVENT_TYPE)[self._take]
+        joined = np.array([bool(dialect.call) for dialect in DIALECTS], dtype=np.bool_)[self._chosen[self._take]]
+        again = (self._codes[self._take] == CODES["model_output"]) & ~self._sources.has(EVENT_TYPE)[self._take] & ~joined
         place = pl.concat_str("trace_id", pl.lit("/"), "span_id")
         return rows.select(id=pl.when(pl.Series(again)).then(place))["id"]

@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from otel_ir.decode import Attributes, Batch
-from otel_ir.decode.values import Index, any_text
+from otel_ir.decode.values import Index
 from otel_ir.normalize.few import FEW, is_among, is_null, matches
 from otel_ir.normalize.table import Unwrap, condition
 from otel_ir.normalize.unwrap import UNWRAPPERS
@@ -67,6 +67,21 @@ def holds(text: str, value: str | None) -> bool:
 _NOWHERE = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 _OWN = {"@name": "name", "@kind": "kind", "@status": "status_code", "@message": "status_message", "@event": "event_name"}
 _EVENT = re.compile(r"event:([^/]+)/(.+)")
+
+
+_WORD = re.compile(r"[\w.:/-]{1,128}")
+
+
+def event_names(batch: Batch) -> pl.Series:
+    """What a log record calls itself: its event name, else the attribute ``event.name``, else a body that is one word."""
+    names = [name or None for name in batch.rows["event_name"].to_list()]
+    if None in names:
+        entries = batch.attributes.entries("event.name")
+        for row, text in zip(batch.attributes.row[entries].tolist(), batch.attributes.texts(entries).to_list(), strict=True):
+            names[row] = names[row] or text
+        if None in names:
+            names = [name or (body if body and _WORD.fullmatch(body) else None) for name, body in zip(names, batch.body_texts, strict=True)]
+    return pl.Series(names, dtype=pl.String)
 
 
 class Sources:
@@ -161,13 +176,17 @@ class Sources:
 
     def _load(self, needed: frozenset[str]) -> None:
         self._load_attributes(
-            self.batch.attributes, {key: key for key in needed if not key.startswith(("@", "resource:", "event:")) and "#" not in key}
+            self.batch.attributes, {key: key for key in needed if not key.startswith(("@", "=", "resource:", "event:")) and "#" not in key}
         )
         self._load_resources({key.removeprefix("resource:"): key for key in needed if key.startswith("resource:")})
         self._load_events({key: found for key in needed if (found := _EVENT.fullmatch(key))})
         for key in needed:
             if key.startswith("@"):
                 self._load_own(key)
+            elif key.startswith("=") and self.size:
+                self._places[key] = (np.arange(self.size), np.full(self.size, self._length))
+                self._chunks.append(pl.Series([key[1:]], dtype=pl.String))
+                self._length += 1
 
     def _load_attributes(self, attributes: Attributes, wanted: dict[str, str]) -> None:
         present = [key for key in attributes.keys if key in wanted]
@@ -210,7 +229,9 @@ class Sources:
         """``@`` sources: columns of the row itself; those that a reader adds later, and ``#`` members, are not here."""
         rows = self.batch.rows
         if source == "@body" and len(self.batch.bodies):
-            texts = pl.Series([any_text(body) if body else None for body in self.batch.bodies.to_pylist()], dtype=pl.String)
+            texts = self.batch.body_texts
+        elif source == "@event" and self.batch.signal == "logs":
+            texts = event_names(self.batch)
         elif source == "@scope":
             texts = self.batch.scopes["name"][rows["scope"]]
         elif (column := _OWN.get(source)) in rows.columns:

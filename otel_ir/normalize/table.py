@@ -10,7 +10,8 @@
 | ``resource:key`` | attribute of the resource |
 | ``@name`` ``@scope`` ``@kind`` | the span's name, its instrumentation scope, its kind |
 | ``@status`` ``@message`` | the span's status code and status message |
-| ``@event`` ``@body`` | the log record's event name and body |
+| ``@event`` ``@body`` | the log record's event name (its field, else attribute ``event.name``, else a body that is one word) and body |
+| ``=text`` | that very text |
 | ``@input_messages`` ``@output_messages`` | messages that a reader (``messages.py``) put together from flattened attributes |
 
 ``On("tool_call", source)`` reads it on events of that type only.
@@ -45,8 +46,6 @@ NOT_STATED = frozenset(
         "otel_ir.dialect",
         "otel_ir.agent.id",
         "otel_ir.agent.id_source",
-        "otel_ir.arguments.size",
-        "otel_ir.result.size",
         "otel_ir.content",
         "otel_ir.duplicate_of",
         "otel_ir.event.id",
@@ -60,6 +59,16 @@ STATED = tuple(name for name in EVENT_COLUMNS if name not in NOT_STATED)
 """Canonical columns which an application may state, by an attribute of that name; for ``event.type`` the attribute is ``EVENT_TYPE``."""
 EVENT_TYPE = "otel_ir.event.type"
 NO_EVENT = "none"
+CONTENT = (
+    "gen_ai.tool.call.arguments",
+    "gen_ai.tool.call.result",
+    "gen_ai.input.messages",
+    "gen_ai.output.messages",
+    "gen_ai.system_instructions",
+)
+"""What was said and done: what emitters leave out by default, and what their switches give back."""
+DETAIL = "detail"
+"""No event, but part of the description of a call: the call that it names by id, else the span that it stands in."""
 _CONDITION_MARKS = ("^=", "$=", "*=", "=")
 
 
@@ -83,6 +92,14 @@ class Unwrap(NamedTuple):
     event: str | None = None
 
 
+class Remedy(NamedTuple):
+    """What can be switched on at the emitter: ``setting`` (a name to search for, as it is written), the canonical columns it ``gives``."""
+
+    setting: str
+    gives: tuple[str, ...]
+    note: str = ""
+
+
 class Condition(NamedTuple):
     """A parsed condition: ``mark`` is one of ``? ! = ^= $= *=``."""
 
@@ -95,15 +112,24 @@ class Condition(NamedTuple):
 class Dialect:
     """One dialect.
 
-    ``scopes``: instrumentation scopes, exact or ending in ``*``. ``markers``: attributes that choose the dialect where no scope does.
+    ``scopes``: instrumentation scopes, exact or ending in ``*``; ``name@version`` counts for that version only (``name@``: for none).
+    ``markers``: attributes that choose the dialect where no scope does.
     ``columns``: canonical column <- sources. An attribute with the canonical name itself stands before them, unless it is listed.
     ``classify`` and ``classify_logs``: rules for spans and for log records.
-    ``bogus``: values that mean nothing, by column. ``error``: conditions, any of which makes an event an error.
+    ``bogus``: values that mean nothing, by column. ``ignored``: columns that are not read at all, because their attributes say something
+    else here. ``error``: conditions, any of which makes an event an error.
     ``not_errors``: regular expressions on ``type: message``; what matches is expected behavior, no failure.
     ``executed``: value of ``otel_ir.executed`` for a call that shows no result and no error, but its arguments; ``unproven`` without those.
-    ``messages``: named reader of tool calls inside LLM messages (``messages.py``), None where the tool spans say it all.
+    ``messages``: named reader of tool calls inside LLM messages (``readers.py``), None where the tool spans say it all; ``speaks``: the
+    type of the spans that have them.
     ``tripped``: conditions under which a span says that the guardrail below it tripped.
     ``rejected``: regular expressions; a tool result in an LLM message that matches one says that a person refused the call.
+    ``remedies``: what to switch on at the emitter where columns stay empty, the best first; ``otel-ir doctor`` says it.
+    ``call``: sources; the first value together with the call's id (of a model call: the response's) says that two records describe the
+    same call. ``weak``: columns in which what another description says of the call counts more.
+    ``nested``: a model call directly under a model call is the same one.
+    ``inner``: of a client library that emits spans itself, its provider: an instrumentation's span may describe the same model call.
+    ``signal``: ``traces`` or ``logs`` if the table is for one of them only.
     """
 
     name: str
@@ -115,18 +141,27 @@ class Dialect:
     classify_logs: tuple[tuple[str, ...], ...] = ()
     unwrap: tuple[Unwrap, ...] = ()
     bogus: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
     error: tuple[str, ...] = ("@status=2", "error.type")
     not_errors: tuple[str, ...] = ()
     executed: str = "unknown"
     unproven: str = "unknown"
     messages: str | None = None
+    speaks: str = "model_output"
     tripped: tuple[str, ...] = ()
     rejected: tuple[str, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
+    call: tuple[str, ...] = ()
+    weak: tuple[str, ...] = ()
+    inner: str | None = None
+    nested: bool = False
+    signal: str | None = None
 
     def __post_init__(self) -> None:
-        types = {*EventType, NO_EVENT}
+        types = {*EventType, NO_EVENT, DETAIL}
         wrong = [rule[0] for rule in (*self.classify, *self.classify_logs) if rule[0] not in types]
-        wrong += [name for name in (*self.columns, *self.bogus) if name not in STATED]
+        wrong += [name for name in (*self.columns, *self.bogus, *self.ignored) if name not in STATED]
+        wrong += [name for remedy in self.remedies for name in remedy.gives if name not in STATED]
         given = {f"{one.source}#{member}" for one in self.unwrap for member in one.members}
         wrong += [source for source in self.sources() if "#" in source and source not in given]
         if wrong:
@@ -141,6 +176,8 @@ class Dialect:
 
     def sources_of(self, column: str) -> tuple[tuple[str | None, str], ...]:
         """``(event type or None, source)`` of a canonical column, best first."""
+        if column in self.ignored:
+            return ()
         listed = tuple((one.event, one.source) if isinstance(one, On) else (None, one) for one in self.columns.get(column, ()))
         return listed if any(source == column for _, source in listed) else ((None, column), *listed)
 
@@ -163,6 +200,7 @@ class Dialect:
         for column in self.columns:
             yield from (source for _, source in self.sources_of(column))
         yield from (one.source for one in self.unwrap)
+        yield from self.call
         yield from (condition(text).source for logs in (False, True) for text in self.conditions(logs=logs))
 
 

@@ -89,11 +89,12 @@ def _keyword_call(text: str) -> Members:
 
 
 def _tool_message(text: str) -> Members:
-    """LangChain's ``{"type": "tool", "data": {content, tool_call_id, status}}`` (or its ``lc`` constructor form)
-    -> ``content``, ``id``, ``error``.
+    """LangChain's ``{"type": "tool", "data": {content, tool_call_id, status}}``, its ``lc`` constructor form (``kwargs``) or the message
+    itself, also as ``{"output": …}`` -> ``content``, ``id``, ``error``.
     """
     outer = raws(text)
-    inner = raws(bytes(outer.get("data") or outer.get("kwargs") or b"null"))
+    outer = raws(bytes(outer["output"])) or outer if "output" in outer else outer
+    inner = outer if "tool_call_id" in outer else raws(bytes(outer.get("data") or outer.get("kwargs") or b"null"))
     if "tool_call_id" not in inner:
         return {}
     failed = bytes(inner.get("status", b"null")) == b'"error"'
@@ -102,6 +103,64 @@ def _tool_message(text: str) -> Members:
         "id": raw_text(bytes(inner["tool_call_id"])),
         "error": "true" if failed else None,
     }
+
+
+def _traceloop_input(text: str) -> Members:
+    """What OpenLLMetry keeps of a tool's input: LangChain's ``{input_str, tags, metadata, inputs, kwargs}`` or MCP's ``{tool_name,
+    arguments}`` -> ``arguments``, ``id``, and of the metadata ``agent``, ``conversation``, ``user``.
+    """
+    outer = raws(text)
+    if "tool_name" in outer and "arguments" in outer:
+        return {"arguments": raw_text(bytes(outer["arguments"]))}
+    if "input_str" not in outer:
+        return {}
+    said, more = (members(bytes(outer.get(name) or b"null").decode("utf-8", "replace")) for name in ("metadata", "kwargs"))
+    inputs, string = raw_text(bytes(outer.get("inputs") or b"null")), raw_text(bytes(outer["input_str"]))
+    return {
+        "arguments": inputs if inputs is not None else _python_literal(string or "").get("value", string),
+        "id": more.get("tool_call_id"),
+        "agent": said.get("lc_agent_name"),
+        "conversation": said.get("session_id") or said.get("thread_id"),
+        "user": said.get("user_id"),
+    }
+
+
+def _traceloop_output(text: str) -> Members:
+    """The same of its output: a tool message (``_tool_message``), MCP's ``{result, is_error}``, or ``{output}``
+    -> ``content``, ``id``, ``error``.
+    """
+    if found := _tool_message(text):
+        return found
+    outer = raws(text)
+    if "result" in outer and "is_error" in outer:
+        failed = bytes(outer["is_error"]) == b"true"
+        return {"content": raw_text(bytes(outer["result"])), "error": "true" if failed else None}
+    wrapped = "output" in outer and outer.keys() <= {"output", "kwargs"}
+    return {"content": raw_text(bytes(outer["output"]))} if wrapped else {}
+
+
+def _only_input(text: str) -> Members:
+    """``{"input": …}`` and nothing else -> ``input``, as JSON where it is a Python literal: a LangChain tool called with one text."""
+    outer = raws(text)
+    if outer.keys() != {"input"}:
+        return {}
+    value = raw_text(bytes(outer["input"]))
+    return {"input": _python_literal(value or "").get("value", value)}
+
+
+def _failure(text: str) -> Members:
+    """The OpenAI Agents SDK's ``{"message": …, "data": {"error": …}}`` -> ``message``: both of them."""
+    outer = members(text)
+    data = members(outer.get("data") or "")
+    said = [part for part in (outer.get("message"), data.get("error")) if part]
+    return {"message": ": ".join(said)} if said else {}
+
+
+def _verdict(text: str) -> Members:
+    """``gen_ai.guardrail.verdict.type`` -> ``triggered``; what it may say besides these is left open."""
+    word = text.strip().lower()
+    stopped, passed = word in ("deny", "denied", "block", "blocked", "fail", "failed"), word in ("allow", "allowed", "pass", "passed")
+    return {"triggered": "true" if stopped else "false"} if stopped or passed else {}
 
 
 def _tool_output(text: str) -> Members:
@@ -132,12 +191,44 @@ def _before(suffix: str) -> Callable[[str], Members]:
     return before
 
 
+def _as_member(name: str) -> Callable[[str], Members]:
+    """A value of which the dialect says only one member of the arguments, as an object."""
+
+    def as_member(text: str) -> Members:
+        return {"object": json.dumps({name: text}, ensure_ascii=False, separators=(",", ":"))}
+
+    return as_member
+
+
+def _moved_messages(text: str) -> Members:
+    """``{"input": {"messages": […]}, "output": {"messages": […]}}`` -> what the last message of either side says."""
+    found = raws(text)
+    return {side: _said(bytes(found[side])) for side in ("input", "output") if side in found}
+
+
+def _said(side: bytes) -> str | None:
+    newest = raw_list(bytes(raws(side).get("messages") or b"null"))[-1:]
+    content = raws(bytes(newest[0])).get("content") if newest else None
+    if content is None:
+        return None
+    inner = members(bytes(content).decode("utf-8", "replace"))
+    return next((inner[key] for key in ("content", "message") if key in inner), raw_text(bytes(content)))
+
+
 UNWRAPPERS: dict[str, Callable[[str], Members]] = {
     "members": members,
     "python literal": _python_literal,
     "keyword call": _keyword_call,
     "tool message": _tool_message,
     "tool output": _tool_output,
+    "traceloop input": _traceloop_input,
+    "traceloop output": _traceloop_output,
+    "only input": _only_input,
+    "failure": _failure,
+    "verdict": _verdict,
     "after 'handoff to '": _after("handoff to "),
     "before '.run'": _before(".run"),
+    "moved messages": _moved_messages,
+    "as command": _as_member("command"),
+    "as file_path": _as_member("file_path"),
 }

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,24 +14,29 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from otel_ir.model import EVENT_SCHEMA, PATCH_SCHEMA
+from otel_ir.model import EVENT_SCHEMA, PATCH_SCHEMA, TOLD_COLUMNS
 from otel_ir.normalize.arguments import argument_columns, is_argument
-from otel_ir.normalize.columns import scoped_id
+from otel_ir.normalize.columns import LOG_MARK, scoped_id
 from otel_ir.normalize.few import FEW, Mask, is_among, is_null
 from otel_ir.normalize.hashes import Keys, Numbers, firsts, hashed, mixed
 from otel_ir.normalize.identity import AGENT, CONVERSATION, NOBODY, USER, Node, Slot, TraceLimits, Traces, agent_of
 from otel_ir.normalize.join_rows import SCOPE, join_rows, trace_keys
 from otel_ir.normalize.joins import Extra, Joins
-from otel_ir.normalize.opened import KNOWN_SCHEMA, LACKS, LEARNT, SLOT, Opened, as_of, identity, lacks, nobody, with_nobody
+from otel_ir.normalize.opened import IDENTITY_BITS, KNOWN_SCHEMA, LACKS, LEARNT, SLOT, Opened, as_of, identity, lacks, nobody, with_nobody
+from otel_ir.normalize.rows import DESCRIBES
+from otel_ir.normalize.same import Same
 from otel_ir.normalize.sources import pick
+from otel_ir.normalize.twice import INNER, NESTED, Answer, Twice
 
 _LENDERS = ("model_output", "tool_call")
-_OWN_EXTRAS = pl.Schema({"otel_ir.event.id": pl.String, "otel_ir.duplicate_of": pl.String} | {name: EVENT_SCHEMA[name] for name in LEARNT})
-_JOINED = ("tool_call", "guardrail")
-_STATED_SCHEMA = pl.Schema({"call": pl.UInt64, "ordinal": pl.Int64, "id": pl.String})
+_OWN_EXTRAS = pl.Schema({name: EVENT_SCHEMA[name] for name in ("otel_ir.event.id", "otel_ir.duplicate_of", *LEARNT, *TOLD_COLUMNS)})
+_JOINED = ("tool_call", "handoff", "guardrail")
+_STATED_SCHEMA = pl.Schema({"call": pl.UInt64, "ordinal": pl.Int64, "id": pl.String, "bare": pl.Boolean})
 _SELF = ("agent_name", "agent_id", "conversation", "user")
 _SPAN = ("tenant", "sender", "trace_id", "span_id")
-_EVENT = "otel_ir.event.id"
+_EVENT, _ARGUMENTS = "otel_ir.event.id", "gen_ai.tool.call.arguments"
+_PLACE = ("trace_id", "span_id", "otel_ir.parent_span_id")
+_ANSWER = (_EVENT, "otel_ir.journal.ordinal", "start_time", "event_time")
 _MAX_CHUNKS = 64
 _KNOWN_NOTHING = KNOWN_SCHEMA.to_frame()
 
@@ -51,30 +56,76 @@ class Weaver:
         self.seed = secrets.randbits(63)
         self.traces = Traces(limits)
         self.joins = Joins()
+        self.same = Same()
+        self.twice = Twice()
         self.failed: dict[int, int] = {}
         """key of a span -> first journal record from which on an error below it is known"""
+        self.described: dict[int, list[tuple[int, int]]] = {}
+        """key of a span that is not there yet -> what log records say about it: (number of an identity, journal record)"""
         self.opened = Opened()
         self.stated = _STATED_SCHEMA.to_frame()
 
-    def fold(self, events: pl.DataFrame, nodes: pl.DataFrame, calls: pl.DataFrame) -> Woven:
-        """``events`` (own values only) and ``nodes`` of a frame, as ``extract`` gives them -> events with identity, and patches."""
+    def fold(self, events: pl.DataFrame, nodes: pl.DataFrame, calls: pl.DataFrame, tells: pl.DataFrame | None = None) -> Woven:
+        """``events`` (own values only), ``nodes``, ``calls`` and ``tells`` of a frame, as ``extract`` gives them -> events with identity,
+        and patches.
+        """
         starts: list[Any] = [frame[name].min() for frame, name in ((events, "otel_ir.journal.ordinal"), (nodes, "ordinal"))]
         since = min((start for start in starts if start is not None), default=0)
         nodes, keys, parents, identities, repeated = self._add(nodes)
         if repeated is not None:
             events = _without(events, repeated, "otel_ir.journal.ordinal", "otel_ir.journal.position")
             calls = _without(calls, repeated, "ordinal", "position")
+            tells = tells if tells is None else _without(tells, repeated, "otel_ir.journal.ordinal", "otel_ir.journal.position")
         changed = self.traces.wake(keys)
-        changed |= self.traces.lend(_offers(nodes, parents, identities))
+        changed |= self.traces.lend(self._offers(nodes, keys, parents, identities))
         events = self._once(events, keys)
+        events = self._twice(events)
+        events, told = self._same(events, tells)
         events, extras = self._join(events, nodes, calls)
+        extras = told + extras
         woven, touched = self._first(*self._place(events))
         changed |= touched
         patches = self.opened.patch(changed, since)
         if extras:
-            learnt = [(one.event, one.ordinal, one.column, one.value) for one in extras]
+            learnt = [(one.event, one.ordinal, one.column, one.value, one.fill) for one in extras]
             patches = self.opened.learn(self.traces.slots, patches, learnt, since)
         return Woven(woven, patches)
+
+    def _twice(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Model calls that two instrumentations describe (twice.py)."""
+        model = is_among(events["event.type"], ("model_output",)) & is_null(events["otel_ir.duplicate_of"])
+        calls: list[tuple[str, Answer]] = []
+        names = ("otel_ir.tenant", "otel_ir.sender", "gen_ai.response.id", "otel_ir.dialect", *_ANSWER)
+        if events["gen_ai.response.id"].null_count() < events.height:
+            shared = is_among(events["gen_ai.provider.name"], (*INNER.values(),)) & ~is_null(events["gen_ai.response.id"])
+            rows = np.flatnonzero(model & shared)
+            for tenant, sender, answer, dialect, event, ordinal, start, end in _some(events[list(names)], rows).iter_rows():
+                calls.append((f"{tenant or ''}\x1f{sender or ''}\x1f{answer}", Answer(event, ordinal, dialect in INNER, start, end)))
+        rows = np.flatnonzero(model & is_among(events["otel_ir.dialect"], NESTED))
+        for tenant, sender, trace, span, parent, *answer in _some(events[[*names[:2], *_PLACE, *_ANSWER]], rows).iter_rows():
+            # Of the two the one inside is the event, as it is where each comes alone: it ends first.
+            for place, inside in ((span, True), (parent, False)):
+                if trace and place:
+                    event, ordinal, start, end = answer
+                    calls.append((f"{tenant or ''}\x1f{sender or ''}\x1f{trace}/{place}", Answer(event, ordinal, inside, start, end)))
+        if not calls:
+            return events
+        return _set(events, {event: {"otel_ir.duplicate_of": other} for event, other in self.twice.fold(calls).items()})
+
+    def _same(self, events: pl.DataFrame, tells: pl.DataFrame | None) -> tuple[pl.DataFrame, list[Extra]]:
+        """Several descriptions of one call (same.py)."""
+        if (tells is None or tells.is_empty()) and not self.same.waiting:
+            return events, []
+        came: dict[str, int] = dict(events.select(_EVENT, "otel_ir.journal.ordinal").rows())
+        found = self.same.fold(tells.iter_rows(named=True), came) if tells is not None else []
+        found += self.same.opened([(event, at) for event, at in came.items() if event in self.same.waiting])
+        now = [one for one in found if came.get(one.event) == one.ordinal]
+        lacking = _lacking(events, now)
+        own: dict[str, dict[str, Any]] = {}
+        for one in now:
+            if not one.fill or (one.event, one.column) in lacking:
+                own.setdefault(one.event, {})[one.column] = one.value
+        return _set(events, own), [one for one in found if came.get(one.event) != one.ordinal]
 
     def _add(self, nodes: pl.DataFrame) -> tuple[pl.DataFrame, Keys, Keys, Keys, pl.DataFrame | None]:
         """The spans that are new, with their keys, their parents' keys, and the numbers of what they say; and those that are not."""
@@ -88,6 +139,27 @@ class Weaver:
             return nodes, keys, parents, identities, None
         kept = pl.Series(new)
         return nodes.filter(kept), keys[new], parents[new], identities[new], nodes.filter(~kept)
+
+    def _offers(self, nodes: pl.DataFrame, keys: Keys, parents: Keys, identities: Keys) -> Iterable[tuple[int, int, int]]:
+        """What spans lend their siblings; a log record that describes a span speaks for it, from when both are there."""
+        offers = _offers(nodes, parents, identities)
+        describing = is_among(nodes["event_type"], (DESCRIBES,)) & (identities != 0)
+        told = [(key, number) for key, number in zip(*(x[describing].tolist() for x in (parents, identities)), strict=True)]
+        if not told and not self.described:
+            return offers
+        extra = []
+        for (span, number), at in zip(told, nodes["ordinal"].to_numpy()[describing].tolist(), strict=True):
+            extra.append((span, number, at))
+            extra += [(node.parent, number, max(at, node.ordinal)) for node in self.traces.above([span]) if node]
+            if extra[-1][0] == span:
+                self.described.setdefault(span, []).append((number, at))
+        if self.described:
+            waited = pl.Series(keys).is_in(pl.Series([*self.described], dtype=pl.UInt64).implode()).to_numpy()
+            for key, parent, at in zip(
+                keys[waited].tolist(), parents[waited].tolist(), nodes["ordinal"].to_numpy()[waited].tolist(), strict=True
+            ):
+                extra += [(parent, number, at) for number, _ in self.described.pop(key, ())]
+        return sorted([*offers, *(one for one in extra if one[0])], key=lambda one: one[2])
 
     def _identities(self, nodes: pl.DataFrame) -> Keys:
         """A number for what each span says about itself, 0 where that is nothing."""
@@ -117,8 +189,11 @@ class Weaver:
         errs = bool(events["error"].any())
         if not errs and not passed:
             return events
-        erring = events.filter("error") if errs else events.clear()
+        # What is told a second time is no error below the span that it describes.
+        erring = events.filter(pl.col("error") & pl.col("otel_ir.duplicate_of").is_null()) if errs else events.clear()
         keys, parents = self._keys_of(erring, "span_id"), self._keys_of(erring, "otel_ir.parent_span_id")
+        # A log record stands in its span, and is a leaf itself.
+        keys = np.where(erring[_EVENT].str.contains(LOG_MARK, literal=True).to_numpy(), np.uint64(0), keys)
         at = erring["otel_ir.journal.ordinal"].to_list()
         marks = [(parent, ordinal) for parent, ordinal in zip(parents.tolist(), at, strict=True)]
         marks += [(node.parent, node.ordinal) for node in self.traces.above(passed) if node]
@@ -129,7 +204,7 @@ class Weaver:
                 failed[key] = min(ordinal, failed.get(key, ordinal))
             above = self.traces.above([key for key, _ in better])
             marks = [(node.parent, max(ordinal, node.ordinal)) for (_, ordinal), node in zip(better, above, strict=True) if node]
-        again = [failed.get(key, ordinal + 1) <= ordinal for key, ordinal in zip(keys.tolist(), at, strict=True)]
+        again = [bool(key) and failed.get(key, ordinal + 1) <= ordinal for key, ordinal in zip(keys.tolist(), at, strict=True)]
         if not any(again):
             return events
         above_ids = erring["otel_ir.event.id"].filter(pl.Series(again))
@@ -149,7 +224,9 @@ class Weaver:
             self._state(events, joined)
         if calls.height:
             calls = calls.with_columns(
-                trace=_key("trace_id", pl.lit("")), event=scoped_id("tenant", "sender"), parent=pl.col("parent_span_id")
+                trace=_key(pl.col("trace_id").fill_null(""), pl.lit("")),
+                event=scoped_id("tenant", "sender"),
+                parent=pl.col("parent_span_id"),
             )
             calls = self._stated_by(calls)
         tools = self._joining(events, joined, calls)
@@ -159,10 +236,7 @@ class Weaver:
         if not tools and calls.is_empty() and tripped.is_empty():
             return events, []
         own, derived, extras = self.joins.fold(tools, calls.to_dicts(), tripped.to_dicts())
-        if own:
-            values = pl.DataFrame([{"otel_ir.event.id": event} | columns for event, columns in own.items()], schema=_OWN_EXTRAS)
-            events = events.update(values, on="otel_ir.event.id", how="left")
-        return self._derived(events, derived), extras
+        return self._derived(_set(events, own), derived), extras
 
     def _state(self, events: pl.DataFrame, joined: Mask) -> None:
         """Remembers which events stated the id of their call."""
@@ -171,7 +245,9 @@ class Weaver:
         if not len(rows):
             return
         columns = [pick(events[name], rows).alias(to) for name, to in (("otel_ir.journal.ordinal", "ordinal"), (_EVENT, "id"))]
-        self.stated = self.stated.vstack(pl.DataFrame([pl.Series("call", made[rows]), *columns]))
+        bare = is_null(events["otel_ir.handoff.to"]) & is_among(events["event.type"], ("handoff",))
+        bare |= is_null(events["gen_ai.tool.call.arguments"]) | is_null(events["gen_ai.tool.call.result"])
+        self.stated = self.stated.vstack(pl.DataFrame([pl.Series("call", made[rows]), *columns, pl.Series("bare", bare[rows])]))
         if self.stated.n_chunks() > _MAX_CHUNKS:
             self.stated = self.stated.rechunk()
 
@@ -213,25 +289,30 @@ class Weaver:
         )  # fmt: skip
         nodes = self.traces.above(self._keys_of(spans, "span_id").tolist())
         new = pl.DataFrame([_event_row(row, node) for row, node in zip(derived, nodes, strict=True)], schema=EVENT_SCHEMA)
-        arguments = [name for name in events.columns if is_argument(name)]
-        if arguments:
-            new = new.with_columns(argument_columns(new["gen_ai.tool.call.arguments"], arguments))
+        names = [name for name in events.columns if is_argument(name)]
+        if names:
+            new = new.with_columns(argument_columns(new[_ARGUMENTS], names))
         order = ["otel_ir.journal.ordinal", "otel_ir.journal.position"]
         return pl.concat([events, new], how="diagonal").select(events.columns).sort(order, maintain_order=True)
 
     def _place(self, events: pl.DataFrame) -> tuple[pl.DataFrame, dict[int, Slot]]:
         """Adds the helper columns of ``opened.py``; -> the slots of these events as well."""
         lacking = lacks(events)
-        slots = np.where(lacking != 0, self._keys_of(events, "otel_ir.parent_span_id"), np.uint64(0))
+        wants = lacking & np.uint8(IDENTITY_BITS)
+        slots = np.where(wants != 0, self._keys_of(events, "otel_ir.parent_span_id"), np.uint64(0))
         rows = np.flatnonzero(slots)
-        rows = rows[firsts(mixed(self.seed, slots[rows], lacking[rows].astype(np.uint64)))]
-        asking = (slots[rows], events["otel_ir.journal.ordinal"].to_numpy()[rows], lacking[rows])
+        rows = rows[firsts(mixed(self.seed, slots[rows], wants[rows].astype(np.uint64)))]
+        asking = (slots[rows], events["otel_ir.journal.ordinal"].to_numpy()[rows], wants[rows])
         touched = self.traces.open(zip(*(column.tolist() for column in asking), strict=True))
         return events.hstack([pl.Series(SLOT, slots), pl.Series(LACKS, lacking)]), touched
 
     def _first(self, events: pl.DataFrame, touched: dict[int, Slot]) -> tuple[pl.DataFrame, dict[int, Slot]]:
         """Events with the identity known as of their record; those that may still improve are kept."""
-        self.opened.add(events.filter((pl.col(SLOT) != 0) | _awaits_more()) if events.height > FEW else _some(events, _opens(events)))
+        self.opened.add(
+            events.filter((pl.col(SLOT) != 0) | (pl.col(LACKS) > IDENTITY_BITS) | _awaits_more())
+            if events.height > FEW
+            else _some(events, _opens(events))
+        )
         columns = events.columns[:-2]
         known = self._known_at_once(events, [slot for slot in touched.values() if slot.wants & slot.has])
         if known.height:
@@ -263,7 +344,9 @@ class Weaver:
         return {
             **self.traces.state(),
             "joins": self.joins.state(),
-            "weave": msgspec.msgpack.encode((self.seed, self.failed, rest)),
+            "same": self.same.state(),
+            "twice": self.twice.state(),
+            "weave": msgspec.msgpack.encode((self.seed, self.failed, self.described, rest)),
             "opened": opened,
             "stated": self.stated,
         }
@@ -272,7 +355,10 @@ class Weaver:
         """The inverse of ``state``."""
         self.traces.restore(state)
         self.joins.restore(state["joins"])
-        self.seed, self.failed, rest = msgspec.msgpack.decode(state["weave"], strict=False)
+        self.same.restore(state["same"])
+        self.twice.restore(state["twice"])
+        self.seed, self.failed, described, rest = msgspec.msgpack.decode(state["weave"], strict=False)
+        self.described = {key: [(number, at) for number, at in said] for key, said in described.items()}
         self.opened.restore(state["opened"], rest)
         self.stated = state["stated"]
 
@@ -283,14 +369,40 @@ class Weaver:
         """
         first = self.traces.end_epoch(epoch, received)
         self.opened.end_epoch((epoch + 1) * self.traces.limits.epoch - 1, first)
-        self.joins.end_epoch(first or 0)  # its own bound holds at every epoch
+        self.joins.end_epoch(first or 0)  # their own bounds hold at every epoch
+        self.same.end_epoch(first or 0)
+        self.twice.end_epoch(first or 0)
         if first is not None:
             self.failed = {key: ordinal for key, ordinal in self.failed.items() if ordinal >= first}
+            self.described = {key: kept for key, said in self.described.items() if (kept := [one for one in said if one[1] >= first])}
             self.stated = self.stated.filter(pl.col("ordinal") >= first)
         return first
 
 
-def _key(trace: str, span: str | pl.Expr) -> pl.Expr:
+def _lacking(events: pl.DataFrame, told: list[Extra]) -> set[tuple[str, str]]:
+    """(event, column) of those that are told something only in case they do not say it."""
+    about = events.filter(pl.col(_EVENT).is_in([one.event for one in told if one.fill]))
+    about = about.filter(pl.col("event.type") == "tool_call")
+    found = {(row[_EVENT], name) for row in about.iter_rows(named=True) for name, value in row.items() if value is None}
+    return found | {(event, "otel_ir.executed") for event, name in found if name == "gen_ai.tool.call.result"}
+
+
+def _set(events: pl.DataFrame, own: dict[str, dict[str, Any]]) -> pl.DataFrame:
+    """Events with the columns that others of their own record tell: event -> column -> value."""
+    if not own:
+        return events
+    values = pl.DataFrame([{_EVENT: event} | columns for event, columns in own.items()], schema=_OWN_EXTRAS)
+    events = events.update(values, on=_EVENT, how="left")
+    return events if values[_ARGUMENTS].null_count() == values.height else _with_arguments(events)
+
+
+def _with_arguments(events: pl.DataFrame) -> pl.DataFrame:
+    """With the single arguments that rules read."""
+    names = [name for name in events.columns if is_argument(name)]
+    return events.with_columns(argument_columns(events[_ARGUMENTS], names)) if names else events
+
+
+def _key(trace: str | pl.Expr, span: str | pl.Expr) -> pl.Expr:
     return pl.concat_str(pl.col("tenant").fill_null(""), pl.col("sender").fill_null(""), trace, span, separator="\x1f")
 
 
@@ -307,15 +419,21 @@ def _where(stated: pl.Series, keys: Keys) -> Keys:
 
 def _awaits_more() -> pl.Expr:
     tool = (pl.col("event.type") == "tool_call") & pl.col("gen_ai.tool.call.id").is_null()
+    tool |= pl.col("event.type") == "approval"
     return tool | ((pl.col("event.type") == "guardrail") & pl.col("otel_ir.guardrail.triggered").is_null())
 
 
 def _opens(events: pl.DataFrame) -> Numbers:
     """The rows of a few events that may still learn something."""
-    columns = (events[name] for name in (SLOT, "event.type", "gen_ai.tool.call.id", "otel_ir.guardrail.triggered"))
+    columns = (events[name] for name in (SLOT, LACKS, "event.type", "gen_ai.tool.call.id", "otel_ir.guardrail.triggered"))
     rows = zip(*(column.to_list() for column in columns), strict=True)
     open_ = [
-        slot or (kind == "tool_call" and call is None) or (kind == "guardrail" and verdict is None) for slot, kind, call, verdict in rows
+        slot
+        or lack > IDENTITY_BITS
+        or kind == "approval"
+        or (kind == "tool_call" and call is None)
+        or (kind == "guardrail" and verdict is None)
+        for slot, lack, kind, call, verdict in rows
     ]
     return np.flatnonzero(np.array(open_, dtype=np.bool_))
 
@@ -327,7 +445,7 @@ def _some(events: pl.DataFrame, rows: Numbers) -> pl.DataFrame:
 def _event_row(row: dict[str, Any], node: Node | None) -> dict[str, Any]:
     """An event made of a message row; identity is that of the model's own span."""
     who = node.identity if node else NOBODY
-    agent = who[AGENT] or (None, None, None)
+    agent = agent_of(row["service.name"], row["agent"], None) or who[AGENT] or (None, None, None)
     return {
         "event_time": row["time"],
         "start_time": row["time"],
@@ -353,6 +471,7 @@ def _event_row(row: dict[str, Any], node: Node | None) -> dict[str, Any]:
         "otel_ir.result.size": len(row["result"]) if row["result"] is not None else None,
         "otel_ir.executed": row["executed"] or "unknown",
         "error": bool(row["error"]),
+        "error.message": row["result"] if row["error"] else None,
         "otel_ir.event.id": row["id"],
         "otel_ir.journal.ordinal": row["ordinal"],
         "otel_ir.journal.position": row["position"],

@@ -17,7 +17,7 @@ import msgspec
 import polars as pl
 from deltalake import DeltaTable
 
-from otel_ir.model import EVENT_COLUMNS, EVENT_SCHEMA, PATCH_COLUMNS, PATCH_SCHEMA
+from otel_ir.model import EVENT_COLUMNS, EVENT_SCHEMA, PATCH_COLUMNS, PATCH_SCHEMA, TOLD_COLUMNS, newest_patches
 from otel_ir.store.columns import logical_name
 from otel_ir.store.delta import AppendTable, TableSpec, open_table, read_table, storage_errors
 
@@ -164,8 +164,7 @@ class EvidenceStore:
         events = [_after(rows, contained) for rows in buffer.events]
         # Identity first: once ``events`` says "through N", the patches up to N are there as well.
         if any(rows.height for rows in patches):
-            newest = pl.concat(patches).unique(_KEYS, keep="last", maintain_order=True)
-            self._identity.append(newest, self._seen)
+            self._identity.append(_newest(pl.concat(patches)), self._seen)
         if self._seen > contained:
             self._events.append(_dated(events), self._seen)
         self._buffer = _Buffer()
@@ -197,10 +196,11 @@ def read_events(
     wanted += [where] if where is not None else []
     events = _scan(tables[0]).filter(*wanted).drop(DATE)
     patches = _scan(tables[1]).filter(pl.col(_ORDINAL) >= _oldest_ordinal(tables[0], start))
-    newest = patches.rename({_ORDINAL: _PATCHED}).sort(_PATCHED).unique(_KEYS, keep="last", maintain_order=True)
+    newest = newest_patches(patches.rename({_ORDINAL: _PATCHED}), _KEYS, _PATCHED)
     joined = events.join(newest, on=_KEYS, how="left", suffix="\0")
     known = pl.col(_PATCHED).is_not_null()
     joined = joined.with_columns(pl.when(known).then(pl.col(f"{name}\0")).otherwise(pl.col(name)).alias(name) for name in PATCH_COLUMNS)
+    joined = joined.with_columns(pl.coalesce(f"{name}\0", name).alias(name) for name in TOLD_COLUMNS)
     if agent is not None:
         joined = joined.filter(pl.col("otel_ir.agent.id") == agent)
     extra = [name for name in events.collect_schema().names() if name not in EVENT_COLUMNS]
@@ -209,6 +209,13 @@ def read_events(
         .unique(_SAME_EVENT, keep="first", maintain_order=True)
         .select(*(pl.col(name).cast(dtype) for name, dtype in EVENT_SCHEMA.items()), *extra)
     )
+
+
+def _newest(patches: pl.DataFrame) -> pl.DataFrame:
+    """One row per event of a flush; the plain way where nothing was told of the events' content, that is nearly always."""
+    if all(patches[name].null_count() == patches.height for name in TOLD_COLUMNS):
+        return patches.unique(_KEYS, keep="last", maintain_order=True)
+    return newest_patches(patches.lazy(), _KEYS, _ORDINAL).collect().select(PATCH_SCHEMA.names())
 
 
 def _scan(table: DeltaTable) -> pl.LazyFrame:

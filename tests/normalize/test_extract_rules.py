@@ -59,7 +59,7 @@ class TestStatement:
         found = event(
             traces(span({"otel_ir.event.type": "auth", "user.id": "u", "error": True, "error.type": "bad_token", "gen_ai.agent.name": "a"}))
         )
-        assert (found["event.type"], found["otel_ir.dialect"], found["otel_ir.agent.id"]) == ("auth", "otel_genai", "svc/a")
+        assert (found["event.type"], found["otel_ir.dialect"], found["otel_ir.agent.id"]) == ("auth", "otel_genai_guess", "svc/a")
         assert (found["user.id"], found["error"], found["error.type"]) == ("u", True, "bad_token")
 
     def test_against_what_the_dialect_says(self) -> None:

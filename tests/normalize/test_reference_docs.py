@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from otel_ir.model import EVENT_COLUMNS
+from otel_ir.model import EVENT_COLUMNS, EventType
 from otel_ir.normalize.dialects import DIALECTS
-from otel_ir.normalize.reference import event_schema
-from otel_ir.normalize.table import Condition, Dialect, Unwrap, condition
+from otel_ir.normalize.reference import dialects_markdown, event_schema, filled_columns, made_events
+from otel_ir.normalize.table import NO_EVENT, Condition, Dialect, Remedy, Unwrap, condition
 from otel_ir.normalize.unwrap import UNWRAPPERS
 from tools import generate_docs
 
@@ -63,3 +63,24 @@ def test_a_table_with_a_mistake_is_refused() -> None:
 )
 def test_conditions_read_as_written(text: str, expected: Condition) -> None:
     assert condition(text) == expected
+
+
+def test_what_some_dialect_fills_and_makes() -> None:
+    filled = filled_columns()
+    assert {
+        "event.type",
+        "otel_ir.agent.id",
+        "otel_ir.executed",
+        "otel_ir.handoff.to",
+        "gen_ai.tool.name",
+        "otel_ir.arguments.size",
+    } <= filled
+    assert filled <= EVENT_COLUMNS.keys()
+    assert {"tool_call", "model_output", "auth"} <= made_events() <= {*EventType, NO_EVENT}
+
+
+def test_remedies_name_columns_and_are_printed() -> None:
+    with pytest.raises(ValueError, match=r"dialect wrong: gen_ai\.tool\.nam"):
+        Dialect(name="wrong", about="", remedies=(Remedy("X=1", ("gen_ai.tool.nam",)),))
+    text = dialects_markdown()
+    assert "| `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=SPAN_ONLY` | `gen_ai.tool.call.arguments`, " in text

@@ -40,6 +40,7 @@ def _events(seed: int, number: int) -> list[dict[str, Any]]:
                 "gen_ai.tool.name": chance.choice(["t1", "t2", "t3", None]),
                 "gen_ai.request.model": chance.choice(["m1", None]),
                 "gen_ai.response.model": chance.choice(["m2", None]),
+                "otel_ir.dialect": chance.choice(["otel_genai", "http", "messages", None]),
                 "gen_ai.system_instructions": chance.choice(_PROMPTS),
                 "event_time": chance.randint(1, 100),
                 "otel_ir.duplicate_of": chance.choice([None, None, None, "t/0"]),
@@ -54,7 +55,7 @@ def _naive(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if one["otel_ir.agent.id_source"] in (None, "none") or one["otel_ir.duplicate_of"]:
             continue
         key = (one["otel_ir.tenant"] or "", one["otel_ir.agent.id"])
-        new = {"name": None, "fingerprint": None, "tools": set(), "models": set(), "first_seen": 999, "last_seen": 0}
+        new = {"name": None, "fingerprint": None, "tools": set(), "models": set(), "dialects": set(), "first_seen": 999, "last_seen": 0}
         row = rows.setdefault(key, {"tenant": key[0], "agent_id": key[1]} | new)
         row["service"] = one["service.name"] or ""
         row["name"] = one["gen_ai.agent.name"] or row["name"]
@@ -63,10 +64,14 @@ def _naive(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
             row["fingerprint"] = "pay" if "pay." in prompt else "pay #" if "pay" in prompt else "help"
         if one["event.type"] == "tool_call" and one["gen_ai.tool.name"]:
             row["tools"].add(one["gen_ai.tool.name"])
+        row["dialects"] |= {one["otel_ir.dialect"]} - {None, "messages"}
         row["models"] |= {one["gen_ai.request.model"] or one["gen_ai.response.model"]} - {None}
         row["first_seen"] = min(row["first_seen"], one["event_time"])
         row["last_seen"] = max(row["last_seen"], one["event_time"])
-    return [row | {"tools": sorted(row["tools"]), "models": sorted(row["models"])} for _, row in sorted(rows.items())]
+    return [
+        row | {"tools": sorted(row["tools"]), "models": sorted(row["models"]), "dialects": sorted(row["dialects"])}
+        for _, row in sorted(rows.items())
+    ]
 
 
 def _shown(roster: pl.DataFrame) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_ir.normalize.table import Dialect, On, Unwrap
+from otel_ir.normalize.table import Dialect, On, Remedy, Unwrap
 
 DIALECT = Dialect(
     name="openinference",
@@ -72,4 +72,10 @@ DIALECT = Dialect(
     not_errors=(r"GraphInterrupt\b", r"^Interrupt\b", r"^Abandoned\b", r"ModelRetry\b", r"GuardrailTripwireTriggered\b"),
     messages="openinference",
     rejected=(r"^User rejected the tool call\b",),
+    remedies=(
+        Remedy("OPENINFERENCE_HIDE_INPUTS=false", ("gen_ai.tool.call.arguments", "gen_ai.input.messages"), "content is on by default"),
+        Remedy("OPENINFERENCE_HIDE_OUTPUTS=false", ("gen_ai.tool.call.result", "gen_ai.output.messages"), "content is on by default"),
+        Remedy("using_attributes(session_id=..., user_id=...)", ("gen_ai.conversation.id", "user.id"), "around the run of the agent"),
+        Remedy('using_attributes(metadata={"lc_agent_name": ...})', ("gen_ai.agent.name",), "where no span names the agent"),
+    ),
 )

@@ -7,13 +7,20 @@ History (CHANGELOG of semantic-conventions): 1.28 renamed prompt/completion toke
 
 from __future__ import annotations
 
-from otel_ir.normalize.table import Dialect, On, Unwrap
+from otel_ir.normalize.table import CONTENT, Dialect, On, Remedy, Unwrap
 
 DIALECT = Dialect(
     name="otel_genai",
     about="OpenTelemetry GenAI semantic conventions 1.26 to 1.42, and what follows them; no content by default.",
-    scopes=("opentelemetry.instrumentation.genai.*", "opentelemetry.util.genai*"),
-    markers=("gen_ai.operation.name", "gen_ai.tool.name", "gen_ai.system", "gen_ai.provider.name", "gen_ai.agent.name"),
+    scopes=(
+        "opentelemetry.instrumentation.genai.*",
+        "opentelemetry.util.genai*",
+        "opentelemetry.instrumentation.openai_v2",
+        "opentelemetry.instrumentation.google_genai",
+        "opentelemetry.instrumentation.weaviate",
+        "gen_ai",
+        "@ai-sdk/otel",
+    ),
     classify=(
         ("handoff", "gen_ai.operation.name=handoff|agent_handoff"),
         ("tool_call", "gen_ai.operation.name=execute_tool"),
@@ -28,6 +35,7 @@ DIALECT = Dialect(
         Unwrap(
             "gen_ai.tool.call.arguments", "python literal", ("value",), needs=r"^\s*(?:\{\s*['\d(]|\[\s*(?:'|\{\s*'|\())", event="tool_call"
         ),
+        Unwrap("gen_ai.guardrail.verdict.type", "verdict", ("triggered",), event="guardrail"),
     ),
     columns={
         "gen_ai.conversation.id": ("gen_ai.conversation.id", "session.id"),
@@ -41,9 +49,22 @@ DIALECT = Dialect(
         "otel_ir.handoff.from": ("gen_ai.handoff.from_agent",),
         "otel_ir.handoff.to": ("gen_ai.handoff.to_agent",),
         "otel_ir.guardrail.name": ("gen_ai.guardrail.name", "gen_ai.guardrail.component.name"),
-        "otel_ir.guardrail.triggered": ("gen_ai.guardrail.triggered",),
+        "otel_ir.guardrail.triggered": ("gen_ai.guardrail.triggered", "gen_ai.guardrail.verdict.type#triggered"),
     },
     bogus={"gen_ai.tool.call.id": ("<not specified>",)},
     not_errors=(r"GraphInterrupt\b", r"ModelRetry\b", r"GuardrailTripwireTriggered\b"),
     messages="genai",
+    rejected=(r"^User rejected the tool call\b",),
+    remedies=(
+        Remedy(
+            "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=SPAN_ONLY",
+            CONTENT,
+            "or SPAN_AND_EVENT; instrumentations of conventions up to 1.36 know only true, and put content in log records",
+        ),
+        Remedy(
+            "OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental",
+            (*CONTENT, "gen_ai.conversation.id"),
+            "where the instrumentation is older than util-genai 1.0",
+        ),
+    ),
 )

@@ -6,7 +6,7 @@ through baggage. A call that waits for approval has no tool span, so a tool span
 
 from __future__ import annotations
 
-from otel_ir.normalize.table import Dialect, Unwrap
+from otel_ir.normalize.table import CONTENT, Dialect, Remedy, Unwrap
 
 DIALECT = Dialect(
     name="pydantic_ai",
@@ -35,4 +35,13 @@ DIALECT = Dialect(
     not_errors=(r"(?:^|\.)(?:ToolRetry(?:Error)?|ModelRetry|CallDeferred|ApprovalRequired|UnexpectedModelBehaviorRetry)\b",),
     executed="yes",
     unproven="yes",
+    remedies=(
+        Remedy("InstrumentationSettings(include_content=True)", CONTENT, "content is on by default"),
+        Remedy(
+            "InstrumentationSettings(version=3)",
+            ("gen_ai.agent.name", "gen_ai.conversation.id", "otel_ir.run.id"),
+            "or later; pydantic-ai 1.107 and later put agent and conversation on every span",
+        ),
+        Remedy('Agent.run(..., metadata={"user_id": ...})', ("user.id",), "the agent's span lends it to the others"),
+    ),
 )

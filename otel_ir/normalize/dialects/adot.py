@@ -1,0 +1,24 @@
+"""AWS Distro for OpenTelemetry (Bedrock AgentCore): it takes the content off the spans and sends one log record per span instead.
+
+The record's event name is the span's instrumentation scope, its body ``{input: {messages: […]}, output: {messages: […]}}``, and it names
+the span that it describes. Of a tool's span the messages are the arguments and the result.
+"""
+
+from __future__ import annotations
+
+from otel_ir.normalize.table import Dialect, Unwrap
+
+DIALECT = Dialect(
+    name="adot",
+    about="AWS Distro for OpenTelemetry, Bedrock AgentCore: log records with the content of the spans that they name.",
+    scopes=("strands.telemetry.tracer", "openinference.instrumentation.*"),
+    signal="logs",
+    classify_logs=(("detail", '@body^={"input"'), ("detail", '@body^={"output"')),
+    unwrap=(Unwrap("@body", "moved messages", ("input", "output"), event="detail"),),
+    columns={
+        "gen_ai.conversation.id": ("gen_ai.conversation.id", "session.id"),
+        "user.id": ("user.id", "enduser.id"),
+        "gen_ai.tool.call.arguments": ("@body#input",),
+        "gen_ai.tool.call.result": ("@body#output",),
+    },
+)

@@ -1,0 +1,52 @@
+"""Google's Agent Development Kit, 1.x and 2.x.
+
+1.x: ``execute_tool`` stands under ``generate_content`` under ``call_llm``, which are one model call; agent, conversation and user are on
+``generate_content``. 2.x: the agent's name is on the tool span. Arguments and results of 2.x need
+``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=SPAN_ONLY`` or ``SPAN_AND_EVENT``. ``{}`` stands for content that is switched off.
+"""
+
+from __future__ import annotations
+
+from otel_ir.normalize.table import Dialect, On, Unwrap
+
+DIALECT = Dialect(
+    name="google_adk",
+    about="Google ADK 1.x (content on by default) and 2.x (off by default).",
+    scopes=("gcp.vertex.agent",),
+    classify=(
+        ("none", "@name=execute_tool (merged tools)"),
+        ("handoff", "gen_ai.operation.name=execute_tool", "gen_ai.tool.name=transfer_to_agent"),
+        ("tool_call", "gen_ai.operation.name=execute_tool"),
+        ("model_output", "gen_ai.operation.name=generate_content|chat|text_completion"),
+        ("model_output", "@name=call_llm"),
+        ("agent_invocation", "gen_ai.operation.name=invoke_agent|create_agent"),
+    ),
+    classify_logs=(("model_output", "@event=gen_ai.client.inference.operation.details"),),
+    unwrap=(
+        Unwrap("gen_ai.tool.call.arguments", "members", ("agent_name",), needs=r'"agent_name"', event="handoff"),
+        Unwrap("gcp.vertex.agent.tool_call_args", "members", ("agent_name",), needs=r'"agent_name"', event="handoff"),
+    ),
+    columns={
+        "gen_ai.conversation.id": ("gen_ai.conversation.id", "gcp.vertex.agent.session_id", "session.id"),
+        "user.id": ("user.id", "enduser.id", "gcp.vertex.agent.user_id"),
+        "otel_ir.run.id": ("gcp.vertex.agent.invocation_id",),
+        "gen_ai.tool.call.arguments": ("gen_ai.tool.call.arguments", "gcp.vertex.agent.tool_call_args"),
+        "gen_ai.tool.call.result": ("gen_ai.tool.call.result", "gcp.vertex.agent.tool_response"),
+        "gen_ai.provider.name": ("gen_ai.provider.name", "gen_ai.system"),
+        "gen_ai.input.messages": ("gen_ai.input.messages", On("model_output", "gcp.vertex.agent.llm_request")),
+        "gen_ai.output.messages": ("gen_ai.output.messages", On("model_output", "gcp.vertex.agent.llm_response")),
+        "otel_ir.handoff.from": (On("handoff", "gen_ai.agent.name"),),
+        "otel_ir.handoff.to": (
+            On("handoff", "gen_ai.tool.call.arguments#agent_name"),
+            On("handoff", "gcp.vertex.agent.tool_call_args#agent_name"),
+        ),
+    },
+    bogus={
+        "gen_ai.tool.call.id": ("<not specified>", ""),
+        "gen_ai.tool.call.result": ("{}", "<not specified>", '{"result": "<not specified>"}', '{"result":"<not specified>"}'),
+        "gen_ai.input.messages": ("{}",),
+        "gen_ai.output.messages": ("{}",),
+    },
+    messages="genai",
+    nested=True,
+)

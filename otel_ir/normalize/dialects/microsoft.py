@@ -1,0 +1,37 @@
+"""Microsoft's frameworks: Agent Framework, Semantic Kernel, AutoGen. They speak the GenAI conventions, with words of their own.
+
+Content needs ``ENABLE_SENSITIVE_DATA`` (Agent Framework) or ``SEMANTICKERNEL_EXPERIMENTAL_GENAI_ENABLE_OTEL_DIAGNOSTICS_SENSITIVE``;
+AutoGen never sends arguments or results. The default agent id is a UUID for each object.
+"""
+
+from __future__ import annotations
+
+from otel_ir.normalize.dialects.otel_genai import DIALECT as GENAI
+
+AGENT_FRAMEWORK = GENAI.but(
+    name="agent_framework",
+    about="Microsoft Agent Framework (Python, .NET): arguments and results with ENABLE_SENSITIVE_DATA only.",
+    scopes=("agent_framework", "agent_framework.*", "Microsoft.Agents.AI", "Experimental.Microsoft.Agents.AI*"),
+    markers=(),
+    rejected=(r"^Error: Tool call invocation was rejected by user\b", r"\brejected by (?:the )?user\b"),
+)
+SEMANTIC_KERNEL = GENAI.but(
+    name="semantic_kernel",
+    about="Semantic Kernel (Python, .NET): a tool's name is Plugin-function, results are Python reprs.",
+    scopes=("semantic_kernel.*", "Microsoft.SemanticKernel*"),
+    markers=(),
+    classify=(
+        (
+            "model_output",
+            "gen_ai.operation.name=chat.completions|chat.streaming_completions|text.completions|text.streaming_completions",
+        ),
+        ("none", "@name^=AutoFunctionInvocationLoop"),
+        *GENAI.classify,
+    ),
+)
+AUTOGEN = GENAI.but(
+    name="autogen",
+    about="AutoGen 0.7: tool spans have a name and a call id, never arguments or results.",
+    scopes=("autogen-core", "autogen *"),
+    markers=(),
+)

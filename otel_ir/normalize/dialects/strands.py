@@ -1,0 +1,61 @@
+"""Strands Agents, also on Bedrock AgentCore: arguments and results stand in span events; the agent's name on ``invoke_agent`` only.
+
+``trace_attributes`` that the application gives (session, user) are on every span. With
+``OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental`` content stands in attributes, or in the event of the newer conventions.
+"""
+
+from __future__ import annotations
+
+from otel_ir.normalize.table import Dialect, On, Unwrap
+
+_DETAILS = "event:gen_ai.client.inference.operation.details"
+
+DIALECT = Dialect(
+    name="strands",
+    about="Strands Agents and Bedrock AgentCore: tool arguments and results are span events; content is captured by default.",
+    scopes=("strands.telemetry.tracer", "strands.*"),
+    classify=(
+        ("handoff", "gen_ai.operation.name=execute_tool", "gen_ai.tool.name=handoff_to_agent"),
+        ("tool_call", "gen_ai.operation.name=execute_tool"),
+        ("model_output", "gen_ai.operation.name=chat|generate_content|text_completion"),
+        ("agent_invocation", "gen_ai.operation.name=invoke_agent|create_agent"),
+    ),
+    unwrap=(
+        Unwrap("gen_ai.tool.call.arguments", "members", ("agent_name",), needs=r'"agent_name"', event="handoff"),
+        Unwrap("event:gen_ai.tool.message/content", "members", ("agent_name",), needs=r'"agent_name"', event="handoff"),
+    ),
+    columns={
+        "gen_ai.conversation.id": ("gen_ai.conversation.id", "session.id"),
+        "user.id": ("user.id", "enduser.id"),
+        "gen_ai.tool.call.id": ("gen_ai.tool.call.id", "event:gen_ai.tool.message/id"),
+        "gen_ai.tool.call.arguments": (
+            "gen_ai.tool.call.arguments",
+            On("tool_call", "event:gen_ai.tool.message/content"),
+            On("handoff", "event:gen_ai.tool.message/content"),
+        ),
+        "gen_ai.tool.call.result": (
+            "gen_ai.tool.call.result",
+            On("tool_call", "event:gen_ai.choice/message"),
+            On("handoff", "event:gen_ai.choice/message"),
+        ),
+        "gen_ai.provider.name": ("gen_ai.provider.name", "gen_ai.system"),
+        "gen_ai.usage.input_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
+        "gen_ai.usage.output_tokens": ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"),
+        "gen_ai.input.messages": (
+            "gen_ai.input.messages",
+            On("model_output", f"{_DETAILS}/gen_ai.input.messages"),
+            On("model_output", "event:gen_ai.user.message/content"),
+        ),
+        "gen_ai.output.messages": (
+            "gen_ai.output.messages",
+            On("model_output", f"{_DETAILS}/gen_ai.output.messages"),
+            On("model_output", "event:gen_ai.choice/message"),
+        ),
+        "otel_ir.handoff.to": (
+            On("handoff", "gen_ai.tool.call.arguments#agent_name"),
+            On("handoff", "event:gen_ai.tool.message/content#agent_name"),
+        ),
+    },
+    error=("@status=2", "error.type", "gen_ai.tool.status=error"),
+    not_errors=(r"\bInterruptException\b",),
+)

@@ -1,0 +1,273 @@
+"""Where each family of dialects keeps the tool calls inside LLM messages. ``messages.py`` has the two forms that most of them share.
+
+A reader takes the rows in question and gives ``(row, Call)``, results before calls; a table names it (``Dialect.messages``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from otel_ir.normalize.assign import CODES, Reading
+from otel_ir.normalize.few import contains_any
+from otel_ir.normalize.messages import MAX_CALLS, MAX_MESSAGES, MAX_RESULTS, Call, as_json, read_flat, read_json
+from otel_ir.normalize.sources import Mask, Sources, pick
+from otel_ir.normalize.unwrap import literal, members, raw_list, raw_text, raws
+
+Found = list[tuple[int, Call]]
+
+
+def read_messages(sources: Sources, found: list[Reading], codes: Any) -> Found:
+    """``(row, call)`` of every LLM row whose dialect names a reader, in row order, results before calls."""
+    rows: Found = []
+    for dialect, mine in found:
+        if dialect.messages:
+            rows += _READERS[dialect.messages](sources, mine & (codes == CODES[dialect.speaks]))
+    return sorted(rows, key=lambda one: one[0]) if len(found) > 1 else rows
+
+
+def _texts(sources: Sources, source: str, where: Mask, parts: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    """Rows in ``where`` whose text of this source contains one of the parts."""
+    rows, positions = sources.places(source)
+    kept = where[rows]
+    rows, texts = rows[kept], sources.gather(positions[kept])
+    hits = contains_any(texts, parts)
+    yield from zip(rows[hits].tolist(), pick(texts, np.flatnonzero(hits)).to_list() if hits.any() else (), strict=True)
+
+
+def _in_order(results: dict[int, list[Call]], calls: dict[int, list[Call]]) -> Found:
+    """Results of a row before its calls, both bounded; a result takes name and arguments from its call in the same request."""
+    found: Found = []
+    for row in sorted({*results, *calls}):
+        asked = {one.call_id: one for one in results.get(row, ()) if one.side == "call"}
+        answers = [one for one in results.get(row, ()) if one.side == "result"][-MAX_RESULTS:]
+        for one in answers:
+            of = asked.get(one.call_id)
+            found.append((row, one._replace(tool=one.tool or (of.tool if of else None), arguments=of.arguments if of else None)))
+        found += [(row, one) for one in calls.get(row, ()) if one.side == "call"][:MAX_CALLS]
+    return found
+
+
+# --- OpenLLMetry before the GenAI conventions, LiteLLM -----------------------------------------------------------------------
+
+_OLD = re.compile(r"gen_ai\.(prompt|completion)\.(\d{1,9})\.(.+)")
+_OLD_CALL = re.compile(r"tool_calls\.(\d{1,9})\.(id|name|arguments)")
+
+
+def _read_old(sources: Sources, where: Mask) -> Found:
+    """``gen_ai.prompt.N.*`` and ``gen_ai.completion.N.{tool_calls.M.*, function_call.*}``; rows with messages as JSON are read from those
+    where they tell of calls.
+
+    Adds the sources ``@input_messages`` and ``@output_messages``.
+    """
+    modern = read_json(sources, where)
+    attributes = sources.batch.attributes
+    paths = [_OLD.fullmatch(key) if key.startswith("gen_ai.") else None for key in attributes.keys]
+    known = np.array([path is not None for path in paths], dtype=np.bool_)
+    if not known.any() or not where.any():
+        return modern
+    take = np.flatnonzero(known[attributes.code] & where[attributes.row])
+    spans: dict[int, dict[str, dict[int, dict[str, Any]]]] = {}
+    for row, code, text in zip(
+        attributes.row[take].tolist(), attributes.code[take].tolist(), attributes.texts(take).to_list(), strict=True
+    ):
+        path = paths[code]
+        if path is not None and text is not None:
+            messages = spans.setdefault(row, {"prompt": {}, "completion": {}})[path.group(1)]
+            _put_old(messages.setdefault(int(path.group(2)), {}), path.group(3), text)
+    for side, name in (("prompt", "@input_messages"), ("completion", "@output_messages")):
+        texts = {row: text for row, sides in spans.items() if (text := as_json(sides[side]))}
+        if texts:
+            sources.add(name, np.array(list(texts), dtype=np.int64), pl.Series(list(texts.values()), dtype=pl.String))
+    told = {row for row, call in modern if call.side == "call"}
+    answered = {row for row, call in modern if call.side == "result"}
+    results = {row: list(_flat_all(sides["prompt"])) for row, sides in spans.items() if row not in answered}
+    calls = {row: list(_flat_all(sides["completion"])) for row, sides in spans.items() if row not in told}
+    return sorted([*modern, *_in_order(results, calls)], key=lambda one: (one[0], one[1].side == "call"))
+
+
+def _put_old(message: dict[str, Any], path: str, text: str) -> None:
+    call = _OLD_CALL.fullmatch(path)
+    if call:
+        message.setdefault("calls", {}).setdefault(int(call.group(1)), {})[call.group(2)] = text
+    elif path in ("function_call.name", "function_call.arguments"):
+        # The tool calls of an answer stand under one key here, and only the last of them is kept by the emitter.
+        message.setdefault("calls", {}).setdefault(-1, {})[path.partition(".")[2]] = text
+    elif path in ("role", "content", "tool_call_id", "name"):
+        message[path] = text
+
+
+def _flat_all(messages: dict[int, dict[str, Any]]) -> Iterator[Call]:
+    for index in sorted(messages)[-MAX_MESSAGES:]:
+        message = messages[index]
+        for _, call in sorted(message.get("calls", {}).items()):
+            yield Call("call", call.get("id"), call.get("name"), call.get("arguments"))
+        if message.get("role") == "tool" or "tool_call_id" in message:
+            yield Call("result", message.get("tool_call_id"), message.get("name"), None, message.get("content"))
+
+
+# --- LangChain's own messages (LangSmith) ------------------------------------------------------------------------------------
+
+
+def _read_langchain(sources: Sources, where: Mask) -> Found:
+    """``gen_ai.prompt`` = ``{"messages": [[…]]}`` and ``gen_ai.completion`` = ``{"generations": [[{"message": …}]]}``."""
+    results = {row: list(_langchain(text)) for row, text in _texts(sources, "gen_ai.prompt", where, ("tool_call",))}
+    calls = {row: list(_langchain(text)) for row, text in _texts(sources, "gen_ai.completion", where, ("tool_call",))}
+    return _in_order(results, calls)
+
+
+def _langchain(text: str) -> Iterator[Call]:
+    outer = raws(text)
+    listed = raw_list(bytes(outer.get("messages") or outer.get("generations") or b"null"))
+    for batch in listed:
+        for item in raw_list(bytes(batch))[-MAX_MESSAGES:] or [batch]:
+            found = raws(bytes(item))
+            if "message" in found:
+                found = raws(bytes(found["message"]))
+            found = raws(bytes(found["kwargs"])) if "kwargs" in found else found
+            for one in raw_list(bytes(found.get("tool_calls") or b"null")):
+                call = members(bytes(one).decode("utf-8", "replace"))
+                yield Call("call", call.get("id"), call.get("name"), call.get("args"))
+            if "tool_call_id" in found:
+                said = {name: raw_text(bytes(found[name])) for name in ("tool_call_id", "name", "content", "status") if name in found}
+                yield Call(
+                    "result", said["tool_call_id"], said.get("name"), None, said.get("content"), said.get("status") == "error" or None
+                )
+
+
+# --- the events of the conventions 1.28 to 1.36, as one attribute (Logfire) --------------------------------------------------
+
+
+def _read_events(sources: Sources, where: Mask) -> Found:
+    """``events`` = ``[{"event.name": "gen_ai.choice", "message": {"tool_calls": …}}, {"event.name": "gen_ai.tool.message", …}]``."""
+    results, calls = {}, {}
+    for row, text in _texts(sources, "events", where, ("tool_calls", "gen_ai.tool.message")):
+        results[row], calls[row] = list(_events(text, answers=False)), list(_events(text, answers=True))
+    return _in_order(results, calls)
+
+
+def _events(text: str, *, answers: bool) -> Iterator[Call]:
+    for event in raw_list(text)[-MAX_MESSAGES:]:
+        found = raws(bytes(event))
+        name = raw_text(bytes(found.get("event.name") or b"null"))
+        if (name == "gen_ai.choice") is not answers:
+            continue
+        said = raws(bytes(found["message"])) if "message" in found else found
+        for item in raw_list(bytes(said.get("tool_calls") or b"null")):
+            call = raws(bytes(item))
+            function = members(bytes(call.get("function") or b"null").decode("utf-8", "replace"))
+            yield Call("call", raw_text(bytes(call.get("id") or b"null")), function.get("name"), function.get("arguments"))
+        if name == "gen_ai.tool.message":
+            texts = {key: raw_text(bytes(found[key])) for key in ("id", "name", "content") if key in found}
+            yield Call("result", texts.get("id"), texts.get("name"), None, texts.get("content"))
+
+
+# --- Vercel AI SDK -----------------------------------------------------------------------------------------------------------
+
+
+def _read_vercel(sources: Sources, where: Mask) -> Found:
+    """``ai.response.toolCalls`` and the ``tool-result`` parts of ``ai.prompt.messages``."""
+    results = {row: list(_vercel_parts(text)) for row, text in _texts(sources, "ai.prompt.messages", where, ("tool-result",))}
+    calls: dict[int, list[Call]] = {}
+    for row, text in _texts(sources, "ai.response.toolCalls", where, ("toolCallId",)):
+        calls[row] = [_vercel_call(bytes(item)) for item in raw_list(text)]
+    return _in_order(results, calls)
+
+
+def _vercel_parts(text: str) -> Iterator[Call]:
+    for message in raw_list(text)[-MAX_MESSAGES:]:
+        for part in raw_list(bytes(raws(bytes(message)).get("content") or b"null")):
+            found = members(bytes(part).decode("utf-8", "replace"))
+            if found.get("type") == "tool-call":
+                yield _vercel_call(bytes(part))
+            elif found.get("type") == "tool-result":
+                output = members(found.get("output") or "")
+                kind, value = output.get("type") or "", output.get("value")
+                result = value if value is not None else found.get("output") or found.get("result")
+                failed = kind.startswith("error") or found.get("isError") == "true"
+                yield Call("result", found.get("toolCallId"), found.get("toolName"), None, result, failed or None)
+
+
+def _vercel_call(item: bytes) -> Call:
+    found = members(item.decode("utf-8", "replace"))
+    return Call("call", found.get("toolCallId"), found.get("toolName"), found.get("input") or found.get("args"))
+
+
+# --- CrewAI's repr of what its tasks gave ------------------------------------------------------------------------------------
+
+_TASK = re.compile(r"\bTaskOutput\(")
+_AGENT = re.compile(r"\bagent='((?:[^'\\]|\\.){1,256})'")
+_FAILURE = re.compile(r"\bToolFailure\((?:[^()]|\([^()]*\)){0,4096}\)")
+_FAILED_ID = re.compile(r"\btool_call_id='([^']{1,256})'")
+_MAX_REPR = 1 << 20
+
+
+def _read_crew(sources: Sources, where: Mask) -> Found:
+    """``crewai.crew.tasks_output``: the repr of a list of ``TaskOutput``, with the messages of each task and the role of its agent."""
+    found: Found = []
+    for row, text in _texts(sources, "crewai.crew.tasks_output", where, ("tool_call",)):
+        starts = [match.start() for match in _TASK.finditer(text[:_MAX_REPR])][:MAX_MESSAGES]
+        for start, end in zip(starts, [*starts[1:], min(len(text), _MAX_REPR)], strict=True):
+            found += [(row, call) for call in _task(text[start:end])]
+    return found
+
+
+def _task(text: str) -> Iterator[Call]:
+    begin, end = _bracketed(text, "messages=[")
+    messages = literal(text[begin:end]) if end else None
+    if not isinstance(messages, list):
+        return
+    outside = text[:begin] + text[end:]
+    role = _AGENT.search(outside)
+    agent = role.group(1) if role else None
+    failures = {one.group(1) for failure in _FAILURE.finditer(outside) if (one := _FAILED_ID.search(failure.group()))}
+    asked: dict[str, Call] = {}
+    for message in messages[-MAX_MESSAGES:]:
+        if not isinstance(message, dict):
+            continue
+        for item in message.get("tool_calls") or ():
+            function = item.get("function", {}) if isinstance(item, dict) else {}
+            call = Call("call", _str(item.get("id")), _str(function.get("name")), _str(function.get("arguments")), agent=agent)
+            if call.call_id and call.tool:
+                asked[call.call_id] = call
+                yield call
+        of = asked.get(_str(message.get("tool_call_id")) or "")
+        if message.get("role") == "tool" and of:
+            result = _str(message.get("content"))
+            failed = of.call_id in failures or (result or "").startswith("Error executing tool")
+            yield of._replace(side="result", result=result, error=failed or None)
+
+
+def _str(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _bracketed(text: str, opening: str) -> tuple[int, int]:
+    """Begin and end of the list that ``opening`` opens in the repr of an object; (0, 0) where there is none, or it does not end."""
+    begin = text.find(opening)
+    if begin < 0:
+        return 0, 0
+    begin += len(opening) - 1
+    depth = 0
+    for token in _TOKEN.finditer(text, begin):
+        depth += (token.group() == "[") - (token.group() == "]")
+        if depth == 0 and token.group() == "]":
+            return begin, token.end()
+    return 0, 0
+
+
+_TOKEN = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|[\[\]]""", re.DOTALL)
+
+_READERS: dict[str, Callable[[Sources, Mask], Found]] = {
+    "openinference": read_flat,
+    "genai": read_json,
+    "flat or genai": _read_old,
+    "langchain": _read_langchain,
+    "events": _read_events,
+    "vercel": _read_vercel,
+    "crew": _read_crew,
+}
