@@ -34,7 +34,9 @@ class RosterKeeper:
         seen = self._roster.take(output.events, output.patches)
         if seen.height:
             # Once an hour an agent is written although nothing is new of it, so that it counts as seen.
-            said = seen.select(pl.struct(*_KEY, "fingerprint", "tools", "models", pl.col("last_seen") // _HOUR).hash().alias("said"))
+            said = seen.select(
+                pl.struct(*_KEY, "fingerprint", "tools", "models", "dialects", pl.col("last_seen") // _HOUR).hash().alias("said")
+            )
             new = seen.hstack(said).join(self._known, on="said", how="anti", maintain_order="left")
             if new.height:
                 self._known = pl.concat([self._known, new.select("said")]).tail(MOST_KNOWN)
@@ -52,7 +54,7 @@ class RosterKeeper:
         rows = self._waiting.head(MOST_ROWS)
         self._ledger.saw_agents(
             [
-                AgentRow(**row | {"tools": tuple(row["tools"]), "models": tuple(row["models"]), "name": row["name"]})
+                AgentRow(**row | {"name": row["name"]} | {name: tuple(row[name]) for name in ("tools", "models", "dialects")})
                 for row in rows.iter_rows(named=True)
             ]
         )

@@ -7,7 +7,10 @@ from typing import Annotated
 import typer
 
 from otel_ir import __version__
+from otel_ir.cli.agents import agents
+from otel_ir.cli.backtest import backtest
 from otel_ir.cli.demo import demo
+from otel_ir.cli.doctor import doctor
 from otel_ir.cli.drill import drill
 from otel_ir.cli.events import events
 from otel_ir.cli.hands import contain, release
@@ -36,7 +39,11 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-for command in (serve, demo, events, replay, alerts, actions, contain, release, preflight, drill, incidents, investigate, postmortem):
+COMMANDS = (
+    serve, demo, events, replay, backtest, alerts, actions, agents, doctor, contain, release, preflight, drill, incidents, investigate,
+    postmortem,
+)  # fmt: skip
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(rules_app, name="rules")
 

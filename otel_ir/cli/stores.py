@@ -45,6 +45,23 @@ def running_server(data: Path) -> dict[str, Any] | None:
     return dict(found)
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def moment(text: str, now: int) -> int:
+    """``90s``, ``15m``, ``6h``, ``7d`` before ``now``, or a time (ISO 8601, UTC where no zone is given), in Unix nanoseconds."""
+    from datetime import UTC, datetime
+
+    number, unit = text[:-1], text[-1:]
+    if number.isdecimal() and unit in _UNITS:
+        return now - int(number) * _UNITS[unit] * 1_000_000_000
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no duration such as 90s, 15m, 6h or 7d, and no time such as 2026-01-31T12:00:00Z") from None
+    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1_000_000_000)
+
+
 def person() -> str:
     """Who gives an order, where nothing else is said: the login name."""
     import getpass

@@ -17,6 +17,8 @@ from otel_ir.store.query import chunks, insert_for, read, where_equal
 from otel_ir.store.rows import MAX_ENTRIES, bounded
 from otel_ir.store.schema import actions, agents, drills, guards, incidents
 
+_LISTS = ("tools", "models", "dialects")
+"""What of an agent is joined, whenever it was seen."""
 MAX_GUARDS = 1000
 """Guards of a service that the ledger remembers: twice as many as may be there at once. Each process that ever started has a row."""
 
@@ -34,6 +36,7 @@ class AgentRow:
     models: tuple[str, ...]
     first_seen: int
     last_seen: int
+    dialects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,22 +66,20 @@ class FleetBook:
     _database: Database
 
     def saw_agents(self, seen: Sequence[AgentRow]) -> None:
-        """Add to the roster: tools and models are joined, times widened, a newer name or fingerprint counts."""
+        """Add to the roster: tools, models and dialects are joined, times widened, a newer name or fingerprint counts."""
         if not seen:
             return
         with self._database.write() as connection:
-            known: dict[tuple[str, str], tuple[Sequence[str], Sequence[str]]] = {}
+            known: dict[tuple[str, str], Mapping[str, Sequence[str]]] = {}
             for ids in chunks(sorted({bounded(row.agent_id) for row in seen})):
-                columns = (agents.c.tenant, agents.c.agent_id, agents.c.tools, agents.c.models)
-                for tenant, agent_id, tools, models in connection.execute(
-                    select(*columns).where(agents.c.agent_id.in_(ids)).with_for_update()
-                ):
-                    known[tenant, agent_id] = tools, models
+                columns = (agents.c.tenant, agents.c.agent_id, *(agents.c[name] for name in _LISTS))
+                for found in connection.execute(select(*columns).where(agents.c.agent_id.in_(ids)).with_for_update()).mappings():
+                    known[found["tenant"], found["agent_id"]] = {name: found[name] for name in _LISTS}
             values: list[dict[str, Any]] = []
             for row in seen:
                 key = bounded(row.tenant), bounded(row.agent_id)
-                values.append(_agent_values(row, *known.get(key, ((), ()))))
-                known[key] = values[-1]["tools"], values[-1]["models"]
+                values.append(_agent_values(row, known.get(key, {})))
+                known[key] = values[-1]
             # One statement for all of them: the fold waits for it.
             connection.execute(_join(connection), values)
 
@@ -92,7 +93,7 @@ class FleetBook:
         if since is not None:
             query = query.where(agents.c.last_seen >= since)
         rows = read(self._database, query.order_by(agents.c.last_seen.desc(), agents.c.agent_id), limit)
-        return [AgentRow(**dict(row) | {"tools": tuple(row["tools"]), "models": tuple(row["models"])}) for row in rows]
+        return [AgentRow(**dict(row) | {name: tuple(row[name]) for name in _LISTS}) for row in rows]
 
     def count_agents(self, tenant: str, since: int) -> int:
         """How many agents of a tenant were seen at or after ``since`` (ns), drills not counted."""
@@ -149,23 +150,22 @@ def _join(connection: Connection) -> Any:
         set_={
             "name": case((later, func.coalesce(new.name, agents.c.name)), else_=agents.c.name),
             "fingerprint": case((later, func.coalesce(new.fingerprint, agents.c.fingerprint)), else_=agents.c.fingerprint),
-            "tools": new.tools,
-            "models": new.models,
+            **{name: new[name] for name in _LISTS},
             "first_seen": case((new.first_seen < agents.c.first_seen, new.first_seen), else_=agents.c.first_seen),
             "last_seen": case((later, new.last_seen), else_=agents.c.last_seen),
         },
     )
 
 
-def _agent_values(row: AgentRow, tools: Sequence[str], models: Sequence[str]) -> dict[str, Any]:
+def _agent_values(row: AgentRow, known: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    joined = {name: sorted({*known.get(name, ()), *map(bounded, getattr(row, name))})[:MAX_ENTRIES] for name in _LISTS}
     return {
         "tenant": bounded(row.tenant),
         "agent_id": bounded(row.agent_id),
         "service": bounded(row.service),
         "name": None if row.name is None else bounded(row.name),
         "fingerprint": None if row.fingerprint is None else bounded(row.fingerprint),
-        "tools": sorted({*tools, *(bounded(tool) for tool in row.tools)})[:MAX_ENTRIES],
-        "models": sorted({*models, *(bounded(model) for model in row.models)})[:MAX_ENTRIES],
+        **joined,
         "first_seen": row.first_seen,
         "last_seen": row.last_seen,
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, MetaData, Table, Text, false, text
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 """Newest revision in ``migrations/versions``."""
 VERSION_TABLE = "otel_ir_version"
 """Not Alembic's default name: a PostgreSQL database may be shared with another application that uses Alembic."""
@@ -182,6 +182,7 @@ agents = Table(
     Column("models", JSON, nullable=False),
     Column("first_seen", BigInteger, nullable=False),
     Column("last_seen", BigInteger, nullable=False, index=True),
+    Column("dialects", JSON, nullable=False, server_default="[]"),
 )
 """The roster: agents that were seen, by tenant. ``fingerprint`` is that of the system prompt."""
 

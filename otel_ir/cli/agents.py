@@ -1,0 +1,110 @@
+"""``otel-ir agents``: the inventory of agents, out of the ledger or of OTLP files."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from otel_ir.cli.output import Format, note, print_rows
+from otel_ir.cli.stores import DATA, Data, Form, Limit, Url, moment, open_ledger
+
+_TABLE = ("otel_ir.agent.id", "dialects", "tools", "models", "system_prompt", "first_seen", "last_seen")
+_SHORT = 12
+"""Characters of a fingerprint in a table."""
+
+Paths = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[PATH]...", help="OTLP files or folders, instead of the ledger of `otel-ir serve`.", show_default=False),
+]
+
+
+def agents(
+    paths: Paths = None,
+    service: Annotated[str | None, typer.Option(metavar="NAME", help="Only those of this `service.name`.", show_default=False)] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="Only those seen since then: 90s, 15m, 6h, 7d, or a time.", show_default=False)
+    ] = None,
+    data: Data = DATA,
+    ledger: Url = None,
+    limit: Limit = 1000,
+    form: Form = Format.TABLE,
+) -> None:
+    """List the agents that were seen: their telemetry's dialect, tools, models, fingerprint of the system prompt, first and last seen.
+
+    Examples:
+        otel-ir agents                                    # what `otel-ir serve` has seen, last seen first
+        otel-ir agents --service helpdesk --since 24h
+        otel-ir agents spans.jsonl logs.jsonl             # agents of OTLP files
+        otel-ir agents --format ndjson | jq -r '.tools[]' | sort | uniq -c
+
+    Agents with one fingerprint run the same prompt, whatever was filled in. `otel-ir doctor` says what their telemetry leaves out.
+
+    """
+    start = None if since is None else moment(since, time.time_ns())
+    rows = _of_files(paths, service, start)[:limit] if paths else _of_ledger(data, ledger, service, start, limit)
+    if form is Format.TABLE:
+        rows = [_short(row) for row in rows]
+    if rows or form is not Format.TABLE:
+        print_rows(rows, form, columns=(*_TABLE, *(("events",) if paths else ())))
+    if not rows:
+        chosen = " that fits" if service is not None or since is not None else ""
+        where = "in these files" if paths else "yet: send your agents' OTLP to `otel-ir serve` (docs/quickstart.md)"
+        note(f"no agent{chosen} was seen {where}" if not chosen or paths else f"no agent{chosen} was seen")
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    """For a table: times to the second, and as much of a fingerprint as tells two apart."""
+    return (
+        row
+        | {"system_prompt": (row["system_prompt"] or "")[:_SHORT]}
+        | {name: row[name][:19] + "Z" for name in ("first_seen", "last_seen")}
+    )
+
+
+def _of_ledger(data: Path, url: str | None, service: str | None, since: int | None, limit: int) -> list[dict[str, Any]]:
+    from dataclasses import asdict
+
+    with closing(open_ledger(data, url)) as book:
+        return [_row(asdict(one)) for one in book.agents(service=service, since=since, limit=limit)]
+
+
+def _of_files(paths: list[Path], service: str | None, since: int | None) -> list[dict[str, Any]]:
+    import polars as pl
+
+    from otel_ir.normalize.roster import roster_of
+    from otel_ir.offline import final_events
+
+    events = final_events(paths)
+    once = events.filter(pl.col("otel_ir.duplicate_of").is_null())
+    counts = once.group_by(pl.col("otel_ir.tenant").fill_null("").alias("tenant"), pl.col("otel_ir.agent.id").alias("agent_id")).len(
+        "events"
+    )
+    roster = roster_of(events).join(counts, on=["tenant", "agent_id"], how="left")
+    if service is not None:
+        roster = roster.filter(pl.col("service") == service)
+    if since is not None:
+        roster = roster.filter(pl.col("last_seen") >= since)
+    return [_row(row) for row in roster.sort("last_seen", "agent_id", descending=[True, False]).to_dicts()]
+
+
+def _row(agent: dict[str, Any]) -> dict[str, Any]:
+    """``events`` is null where it comes from the ledger, which does not count."""
+    from otel_ir.timefmt import rfc3339
+
+    return {
+        "otel_ir.agent.id": agent["agent_id"],
+        "service.name": agent["service"],
+        "gen_ai.agent.name": agent["name"],
+        "otel_ir.tenant": agent["tenant"],
+        "dialects": list(agent["dialects"]),
+        "tools": list(agent["tools"]),
+        "models": list(agent["models"]),
+        "system_prompt": agent["fingerprint"],
+        "first_seen": rfc3339(agent["first_seen"]),
+        "last_seen": rfc3339(agent["last_seen"]),
+        "events": agent.get("events"),
+    }

@@ -1,0 +1,125 @@
+"""``otel-ir doctor``: what is wrong with the installation, and with what agents send."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from otel_ir.cli.output import EXIT_FAILED, Format, fail, note, print_rows
+from otel_ir.rules_path import shipped_rules
+
+if TYPE_CHECKING:
+    from otel_ir.doctor.diagnose import Diagnosis
+    from otel_ir.model import Record
+    from otel_ir.sigma.load import Library
+
+_MIB = 1024 * 1024
+
+Paths = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[PATH]...", help="OTLP files or folders: look at these, not at the installation.", show_default=False),
+]
+
+
+def doctor(
+    paths: Paths = None,
+    config: Annotated[Path | None, typer.Option("-c", "--config", help="otel-ir.yaml.", show_default=False)] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of all state.  [default: ./otel-ir-data]", show_default=False)] = None,
+    rules: Annotated[Path | None, typer.Option(help="Folder or file of rules.  [default: the shipped ones]", show_default=False)] = None,
+    response: Annotated[Path | None, typer.Option(help="Response policy.  [default: the shipped one]", show_default=False)] = None,
+    service: Annotated[str | None, typer.Option(metavar="NAME", help="Only agents of this `service.name`.", show_default=False)] = None,
+    newest: Annotated[int, typer.Option(metavar="MIB", help="How much of the journal to look at, the newest of it.", min=1)] = 64,
+    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+) -> None:
+    """Check the installation and what agents send: which fields are missing, which rules that blinds, and what to switch on.
+
+    Examples:
+        otel-ir doctor                         # config, ports, stores, adapters, rules, clock, versions; then the live stream
+        otel-ir doctor -c otel-ir.yaml
+        otel-ir doctor spans.jsonl logs.jsonl  # only what these OTLP files leave out
+        otel-ir doctor spans.jsonl --format json | jq '.agents[].remedies'
+
+    Exit status 1 if a check failed, or if a rule can never fire on an agent because of what its telemetry leaves out.
+
+    """
+    if paths:
+        from otel_ir.offline import read_records
+
+        records, checks = list(read_records(paths)), list[dict[str, Any]]()
+    else:
+        records, checks, rules = _installation(config, data, rules, response, newest * _MIB)
+    library = _library(rules, strict=bool(paths))
+    found = _diagnosed(records, library, service)
+    told = {"checks": checks, "services": found.services, "agents": found.agents, "faults": found.faults}
+    _print(told, form)
+    if found.faults or any(one["result"] == "fault" for one in checks):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _installation(
+    config: Path | None, data: Path | None, rules: Path | None, response: Path | None, newest: int
+) -> tuple[list[Record], list[dict[str, Any]], Path | None]:
+    """-> the newest records of the journal, the checks, and where the rules are."""
+    import msgspec
+
+    from otel_ir.cli.stores import running_server
+    from otel_ir.doctor.checks import check_all, place_of, read_config
+    from otel_ir.errors import StorageError
+    from otel_ir.journal.peek import newest_records
+
+    settings, checks = read_config(config)
+    if settings is None:
+        return [], checks, rules
+    given = {name: str(path) for name, path in (("data", data), ("rules", rules), ("response", response)) if path}
+    settings = msgspec.structs.replace(settings, **given)
+    checks += check_all(place_of(settings, running_server(Path(settings.data))))
+    try:
+        records = newest_records(Path(settings.data) / "journal", newest)
+    except StorageError:  # the check of the journal tells it
+        records = []
+    return records, checks, Path(settings.rules) if settings.rules else None
+
+
+def _library(rules: Path | None, *, strict: bool) -> Library:
+    """Exits with status 1 where ``strict`` and no rule can be used; else the checks tell it."""
+    from otel_ir.sigma.load import load_library
+
+    library = load_library([rules or shipped_rules()])
+    if strict and not library.compiled:
+        raise fail(*(library.errors or (f"{rules}: there are no rules",)))
+    return library
+
+
+def _diagnosed(records: list[Record], library: Library, service: str | None) -> Diagnosis:
+    from otel_ir.doctor.coverage import coverage
+    from otel_ir.doctor.diagnose import diagnose
+    from otel_ir.doctor.survey import survey
+    from otel_ir.model_lifecycle import DRILL_SERVICE
+    from otel_ir.offline import final_form
+
+    covers = coverage(final_form(records, library.ruleset), library.ruleset.fields)
+    services = survey(records)
+
+    def wanted(name: str) -> bool:
+        return name == service if service is not None else name != DRILL_SERVICE
+
+    return diagnose(library, [one for one in covers if wanted(one.service)], [one for one in services if wanted(one.service)])
+
+
+def _print(told: dict[str, Any], form: Format) -> None:
+    import json
+
+    from otel_ir.cli.doctor_text import print_told
+
+    if form is Format.JSON:
+        typer.echo(json.dumps(told, ensure_ascii=False, indent=2))
+    elif form is Format.NDJSON:
+        kinds = {"checks": "check", "services": "service", "agents": "agent"}
+        print_rows(({"kind": kind} | row for name, kind in kinds.items() for row in told[name]), form)
+    else:
+        print_told(told)
+        note(f"{len(told['agents'])} agents; {told['faults']} times a rule can never fire on one of them")
+        if not told["agents"]:
+            note("no event of an agent was found: see what each dialect needs in docs/dialects.md")

@@ -1,0 +1,109 @@
+"""``otel-ir agents``: the inventory, out of a ledger and out of captures."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from otel_ir.cli import app
+from otel_ir.store import AgentRow, Ledger
+
+CAPTURES = Path(__file__).parent.parent / "captures"
+DAY = 86_400_000_000_000
+NOON = 1_767_268_800_000_000_000
+KEYS = [
+    "otel_ir.agent.id", "service.name", "gen_ai.agent.name", "otel_ir.tenant", "dialects", "tools", "models", "system_prompt",
+    "first_seen", "last_seen", "events",
+]  # fmt: skip
+run = CliRunner().invoke
+
+
+def _rows(*arguments: str) -> list[dict[str, Any]]:
+    done = run(app, ["agents", *arguments, "--format", "ndjson"])
+    assert done.exit_code == 0, done.output
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    with closing(Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}")) as ledger:
+        common: dict[str, Any] = {"tenant": "", "name": "triage", "fingerprint": "f" * 64, "models": ("m1",), "first_seen": NOON - DAY}
+        ledger.saw_agents([
+            AgentRow(agent_id="helpdesk/triage", service="helpdesk", tools=("read",), last_seen=NOON, dialects=("otel_genai",), **common),
+            AgentRow(agent_id="pay/triage", service="pay", tools=(), last_seen=NOON - 2 * DAY, **common),
+            AgentRow(agent_id="helpdesk/triage", service="helpdesk", tools=("write",), last_seen=NOON + 1, dialects=("http",), **common),
+        ])  # fmt: skip
+    return tmp_path
+
+
+def test_the_ledgers_inventory_last_seen_first(data: Path) -> None:
+    rows = _rows("--data", str(data))
+    assert [list(row) for row in rows] == [KEYS, KEYS]
+    assert rows[0] == {
+        "otel_ir.agent.id": "helpdesk/triage", "service.name": "helpdesk", "gen_ai.agent.name": "triage", "otel_ir.tenant": "",
+        "dialects": ["http", "otel_genai"], "tools": ["read", "write"], "models": ["m1"], "system_prompt": "f" * 64,
+        "first_seen": "2025-12-31T12:00:00.000000000Z", "last_seen": "2026-01-01T12:00:00.000000001Z", "events": None,
+    }  # fmt: skip
+    assert [row["otel_ir.agent.id"] for row in rows] == ["helpdesk/triage", "pay/triage"]
+    assert len(_rows("--data", str(data), "--limit", "1")) == 1
+
+
+@pytest.mark.parametrize(("filters", "found"), [
+    (["--service", "pay"], ["pay/triage"]),
+    (["--since", "2026-01-01T12:00:00Z"], ["helpdesk/triage"]),
+    (["--since", "2025-12-01"], ["helpdesk/triage", "pay/triage"]),
+    (["--since", "1s"], []),
+    (["--service", "nobody"], []),
+])  # fmt: skip
+def test_filters(data: Path, filters: list[str], found: list[str]) -> None:
+    assert [row["otel_ir.agent.id"] for row in _rows("--data", str(data), *filters)] == found
+
+
+def test_nothing_to_show_is_said_and_is_no_failure(data: Path, tmp_path: Path) -> None:
+    done = run(app, ["agents", "--data", str(data), "--service", "nobody"])
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "no agent that fits was seen" in done.stderr
+    assert json.loads(run(app, ["agents", "--data", str(data), "--service", "nobody", "--format", "json"]).stdout) == []
+    Ledger.open(f"sqlite:///{tmp_path / 'empty' / 'ledger.db'}").close()
+    done = run(app, ["agents", "--data", str(tmp_path / "empty")])
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "no agent was seen yet: send your agents' OTLP to `otel-ir serve`" in done.stderr
+
+
+def test_no_ledger_and_wrong_usage(tmp_path: Path, data: Path) -> None:
+    done = run(app, ["agents", "--data", str(tmp_path / "nowhere")])
+    assert done.exit_code == 1
+    assert "there is no ledger" in done.stderr
+    done = run(app, ["agents", "--data", str(data), "--since", "yesterday"])
+    assert done.exit_code == 2
+    assert "90s, 15m, 6h or 7d" in done.stderr
+
+
+def test_agents_of_files() -> None:
+    capture = str(CAPTURES / "pydantic_ai_subagent_approval.json")
+    rows = {row["gen_ai.agent.name"]: row for row in _rows(capture)}
+    assert {"orchestrator", "research_agent"} <= set(rows)
+    assert all(list(row) == KEYS and row["dialects"] == ["pydantic_ai"] and row["events"] > 0 for row in rows.values())
+    assert "delegate" in rows["orchestrator"]["tools"]
+    assert _rows(capture, "--service", "nobody") == []
+    assert _rows(capture, "--since", "1s") == []
+    assert len(_rows(capture, "--limit", "1")) == 1
+
+
+def test_the_table_has_no_colors_where_nobody_wants_them(data: Path) -> None:
+    forced = run(app, ["agents", "--data", str(data)], env={"NO_COLOR": "1", "FORCE_COLOR": "1"}).stdout
+    assert "\x1b[3" not in forced
+    plain = run(app, ["agents", "--data", str(data)]).stdout
+    assert "helpdesk/triage" in plain
+    assert "2026-01-01T12:00:00Z" in plain
+    assert "f" * 13 not in plain
+
+
+def test_help_has_examples() -> None:
+    done = run(app, ["agents", "--help"])
+    assert "otel-ir agents --service helpdesk --since 24h" in done.stdout

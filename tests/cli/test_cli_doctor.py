@@ -1,0 +1,190 @@
+"""``otel-ir doctor`` as people and scripts call it: on captures, on a data folder, with and without faults."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from otel_ir.cli import app
+from otel_ir.journal import FileJournal
+from otel_ir.offline import read_records
+
+CAPTURES = Path(__file__).parent.parent / "captures"
+run = CliRunner().invoke
+
+
+def _told(*arguments: str, status: int = 0) -> dict[str, Any]:
+    done = run(app, ["doctor", *arguments, "--format", "json"])
+    assert done.exit_code == status, done.output
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert list(told) == ["checks", "services", "agents", "faults"]
+    return told
+
+
+def _agent(told: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(one for one in told["agents"] if one["otel_ir.agent.id"].endswith(name))
+
+
+def test_content_capture_is_off_and_what_to_switch_on() -> None:
+    told = _told(str(CAPTURES / "langgraph_otelgenai.json"), status=1)
+    agent = _agent(told, "/triage_agent")
+    missing = {one["what"]: one for one in agent["missing"]}
+    assert {"arguments", "result", "messages", "system prompt", "user id"} == set(missing)
+    assert missing["arguments"] == {
+        "what": "arguments", "columns": ["gen_ai.tool.call.arguments"], "events": 3, "of": 3, "why": "content capture is off",
+    }  # fmt: skip
+    [blind] = agent["blind"]
+    assert (blind["signal"], blind["wholly"], blind["needs"]) == ("data_exfiltration", True, ["otel_ir.arguments.body.length"])
+    first = agent["remedies"][0]
+    assert first["setting"] == "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=SPAN_ONLY"
+    assert {"arguments", "result", "messages"} <= set(first["gives"])
+    assert agent["dialects"] == [{"dialect": "otel_genai", "guess": False, "events": agent["events"]}]
+    assert told["faults"] == 2
+    content = _told(str(CAPTURES / "langgraph_otelgenai_content.json"))
+    assert _agent(content, "/triage_agent")["blind"] == []
+    assert "arguments" not in {one["what"] for one in _agent(content, "/triage_agent")["missing"]}
+
+
+@pytest.mark.parametrize(("capture", "loss", "setting"), [
+    ("pydantic_ai_truncated64", "truncated", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"),
+    ("openai_sdk_openinference_attr_overflow", "dropped", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"),
+])  # fmt: skip
+def test_content_that_was_lost_on_the_way(capture: str, loss: str, setting: str) -> None:
+    told = _told(str(CAPTURES / f"{capture}.json"))
+    assert any(one["lost"].get(loss) for one in told["agents"])
+    assert setting in {remedy["setting"] for one in told["agents"] for remedy in one["remedies"]}
+
+
+def test_an_unknown_scope_is_a_guess_and_says_so(tmp_path: Path) -> None:
+    text = (CAPTURES / "langgraph_otelgenai_content.json").read_text()
+    data = json.loads(text)
+    for resource in data["resourceSpans"]:
+        for scope in resource["scopeSpans"]:
+            scope["scope"] = {"name": "acme.agents"}
+    (tmp_path / "spans.json").write_text(json.dumps(data))
+    agent = _agent(_told(str(tmp_path)), "/triage_agent")
+    assert (agent["dialects"][0]["dialect"], agent["dialects"][0]["guess"]) == ("otel_genai_guess", True)
+    assert any("no table knows its scope" in text for text in agent["notes"])
+    assert "otel_genai_guess (a guess)" in run(app, ["doctor", str(tmp_path)]).stdout
+
+
+def test_spans_that_nobody_reads(tmp_path: Path) -> None:
+    span = {"traceId": "1" * 32, "spanId": "2" * 16, "name": "x", "traceState": "ot=th:8", "parentSpanId": "3" * 16}
+    (tmp_path / "spans.json").write_text(json.dumps({"resourceSpans": [{"scopeSpans": [{"scope": {"name": "nobody"}, "spans": [span]}]}]}))
+    told = _told(str(tmp_path))
+    assert told["agents"] == []
+    [service] = told["services"]
+    assert (service["kept_share"], service["sampled_spans"], service["parents_missing"]) == (0.5, 1, 1)
+    assert [note.split(" ")[0] for note in service["notes"]] == ["no", "sampled:", "1"]
+    done = run(app, ["doctor", str(tmp_path)])
+    assert "no event of an agent was found" in done.stderr
+    assert "as little as 50.00%" in done.stdout
+
+
+def test_the_text_names_the_cause_and_the_switch_without_colors() -> None:
+    done = run(app, ["doctor", str(CAPTURES / "langgraph_otelgenai.json")], env={"NO_COLOR": "1", "FORCE_COLOR": "1"})
+    assert done.exit_code == 1
+    plain = run(app, ["doctor", str(CAPTURES / "langgraph_otelgenai.json")]).stdout
+    assert "missing   arguments on 3 of 3: content capture is off" in plain
+    assert "blind     data_exfiltration (critical) can never fire" in plain
+    assert "switch on OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=SPAN_ONLY" in plain
+    assert "\x1b[3" not in done.stdout
+
+
+def test_ndjson_and_filters() -> None:
+    done = run(app, ["doctor", str(CAPTURES / "langgraph_otelgenai.json"), "--format", "ndjson"])
+    assert [json.loads(line)["kind"] for line in done.stdout.splitlines()] == ["service", "agent", "agent"]
+    told = _told(str(CAPTURES / "langgraph_otelgenai.json"), "--service", "nobody")
+    assert (told["services"], told["agents"], told["faults"]) == ([], [], 0)
+
+
+def _free() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _config(folder: Path, **receive: str) -> str:
+    grpc, http = receive.get("grpc", f"127.0.0.1:{_free()}"), receive.get("http", f"127.0.0.1:{_free()}")
+    path = folder / "otel-ir.yaml"
+    path.write_text(f"data: {folder / 'data'}\nreceive: {{grpc_endpoint: '{grpc}', http_endpoint: '{http}'}}\n{receive.get('more', '')}")
+    return str(path)
+
+
+def _checks(told: dict[str, Any]) -> dict[str, str]:
+    worst = {"ok": 0, "warning": 1, "fault": 2}
+    found: dict[str, str] = {}
+    for one in told["checks"]:
+        found[one["check"]] = max(found.get(one["check"], "ok"), one["result"], key=worst.__getitem__)
+    return found
+
+
+def test_a_fresh_installation_is_in_order(tmp_path: Path) -> None:
+    told = _told("-c", _config(tmp_path))
+    assert set(_checks(told)) == {
+        "config", "versions", "clock", "ports", "data folder", "journal", "ledger", "evidence", "rules", "adapters", "response", "export",
+    }  # fmt: skip
+    assert "fault" not in _checks(told).values()
+    assert not (tmp_path / "data").exists(), "it only looks"
+
+
+def test_faults_are_told_one_by_one(tmp_path: Path) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "bad.yml").write_text("title: x\n")
+    (tmp_path / "response.yaml").write_text("mode: enfoce\n")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        here = f"127.0.0.1:{taken.getsockname()[1]}"
+        more = f"rules: {tmp_path / 'rules'}\nresponse: {tmp_path / 'response.yaml'}\nexport: {{endpoint: 'http://127.0.0.1:{_free()}'}}\n"
+        told = _told("-c", _config(tmp_path, grpc=here, more=more), status=1)
+    assert {name for name, result in _checks(told).items() if result == "fault"} == {"ports", "rules", "adapters", "export"}
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("recieve: {}\n")
+    told = _told("-c", str(broken), status=1)
+    assert [one["check"] for one in told["checks"]] == ["config"]
+    assert "broken.yaml:1" in told["checks"][0]["detail"]
+
+
+def _journal(folder: Path, capture: str, clock: int | None = None) -> None:
+    async def fill() -> None:
+        journal = FileJournal.open(folder / "journal", **({"clock": lambda: clock} if clock is not None else {}))
+        for record in read_records([CAPTURES / capture]):
+            await journal.append(record.kind, record.body)
+        await journal.close()
+
+    asyncio.run(fill())
+
+
+def test_the_live_stream_out_of_the_journal(tmp_path: Path) -> None:
+    _journal(tmp_path / "data", "langgraph_otelgenai.json")
+    told = _told("-c", _config(tmp_path), status=1)
+    assert _checks(told)["journal"] == "ok"
+    assert _agent(told, "/triage_agent")["blind"][0]["signal"] == "data_exfiltration"
+    (tmp_path / "data" / "skipped.json").write_text("[]")
+    assert _checks(_told("-c", _config(tmp_path), status=1))["journal"] == "warning"
+
+
+def test_a_clock_that_went_back(tmp_path: Path) -> None:
+    _journal(tmp_path / "data", "pydantic_ai.json", clock=4_000_000_000_000_000_000)
+    told = _told("-c", _config(tmp_path), status=1)
+    assert _checks(told)["clock"] == "fault"
+
+
+def test_a_server_that_does_not_answer(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    where = {"grpc": f"127.0.0.1:{_free()}", "http": f"127.0.0.1:{_free()}", "pid": os.getpid()}
+    (tmp_path / "data" / "serve.json").write_text(json.dumps(where))
+    told = _told("-c", _config(tmp_path), status=1)
+    assert [one["result"] for one in told["checks"] if one["check"] == "ports"] == ["fault", "fault"]
+
+
+def test_help_has_examples() -> None:
+    assert "otel-ir doctor spans.jsonl logs.jsonl" in run(app, ["doctor", "--help"]).stdout
