@@ -32,6 +32,8 @@ class Expected(NamedTuple):
     lookup: str = '{"email": "alice@example.com"}'
     call_ids: tuple[str | None, str | None] = ("call_lookup", "call_send")
     model_calls: int = 3
+    more_calls: tuple[str, ...] = ()
+    """Tools of the framework's own, which it called beside ours."""
 
 
 CORE = [
@@ -45,7 +47,15 @@ FULL = [
     # Spans for tools and agents, without call ids; those of the model would come from an instrumentation of the client library.
     Expected("openai_agents_otelgenai", "grpc", "otel_genai", None, call_ids=(None, None), model_calls=0),
     Expected("langgraph_otelgenai", "http/protobuf", "otel_genai", "conv-77"),
-]
+    Expected("strands", "http/protobuf", "strands", "conv-77"),
+    # No call ids, and the answer is a tool call as well; its model is no client library that an instrumentation knows.
+    Expected(
+        "smolagents", "grpc", "openinference.smolagents", "conv-77",
+        call_ids=(None, None), model_calls=0, more_calls=("final_answer",),
+    ),
+    Expected("agent_framework", "http/protobuf", "otel_genai", None),
+    Expected("google_adk", "grpc", "google_adk", "conv-77"),
+]  # fmt: skip
 CASES = [pytest.param(case, id=case.framework) for case in CORE]
 CASES += [pytest.param(case, id=case.framework, marks=pytest.mark.real_full) for case in FULL]
 
@@ -81,14 +91,14 @@ def test_a_framework_is_understood_and_its_alert_raised(case: Expected, framewor
     events = read_events(str(tmp_path / "data" / "evidence")).collect()
 
     calls = events.filter(pl.col("event.type") == "tool_call")
-    assert calls["gen_ai.tool.name"].to_list() == ["lookup_customer", "send_email"]
+    assert calls["gen_ai.tool.name"].to_list() == ["lookup_customer", "send_email", *case.more_calls]
     assert calls["gen_ai.agent.name"].unique().to_list() == ["triage_agent"]
     assert calls["service.name"].unique().to_list() == [f"{case.framework}-service"]
     assert calls["gen_ai.conversation.id"].unique().to_list() == [case.conversation]
     assert calls["otel_ir.dialect"].unique().to_list() == [case.dialect]
-    assert calls["gen_ai.tool.call.id"].to_list() == list(case.call_ids)
+    assert calls["gen_ai.tool.call.id"].to_list() == [*case.call_ids, *(None for _ in case.more_calls)]
     assert not calls["error"].any()
-    lookup, send = calls.to_dicts()
+    lookup, send = calls.head(2).to_dicts()
     assert lookup["gen_ai.tool.call.arguments"].replace('":"', '": "') == case.lookup
     assert '"plan": "gold"' in lookup["gen_ai.tool.call.result"].replace('\\"', '"')
     assert len(json.loads(send["gen_ai.tool.call.arguments"])["body"]) == 10_001
@@ -99,3 +109,18 @@ def test_a_framework_is_understood_and_its_alert_raised(case: Expected, framewor
     assert alert["span_id"] == send["span_id"]
     assert alert["otel_ir.agent.id"] == f"{case.framework}-service/triage_agent"
     assert alert["gen_ai.conversation.id"] == case.conversation
+
+
+@pytest.mark.real_full
+def test_a_framework_without_content_is_seen_and_called_blind(framework_python: Callable[[str], Path], tmp_path: Path) -> None:
+    """AutoGen never writes arguments or results on tool spans: calls and agent arrive, no rule on content can fire."""
+    case = Expected("autogen", "grpc", "otel_genai", None)
+    with otel_ir_serving(tmp_path / "data") as server:
+        run_agent(framework_python(case.framework), case, server)
+        assert server.running.stop() == 0
+    calls = read_events(str(tmp_path / "data" / "evidence")).collect().filter(pl.col("event.type") == "tool_call")
+    assert calls["gen_ai.tool.name"].to_list() == ["lookup_customer", "send_email"]
+    assert calls["otel_ir.agent.id"].unique().to_list() == ["autogen-service/triage_agent"]
+    assert calls["gen_ai.tool.call.id"].to_list() == ["call_lookup", "call_send"]
+    assert calls["gen_ai.tool.call.arguments"].null_count() == 2
+    assert alerts(server.data) == []
