@@ -96,7 +96,7 @@ def _fold(watch: Stopwatch, fold: Fold, frame: Sequence[Record]) -> tuple[pl.Dat
     with watch.stage("extract"):
         found = extract(batch, fold.ruleset.fields)
     with watch.stage("weave"):
-        woven = fold.weaver.fold(found.events, found.nodes, found.calls)
+        woven = fold.weaver.fold(found.events, found.nodes, found.calls, found.tells)
     with watch.stage("detect"):
         alerts, _ = fold.detector.fold(woven.events, woven.patches, {record.ordinal: record.received for record in frame})
     fold.ordinal, fold.received = frame[-1].ordinal, frame[-1].received

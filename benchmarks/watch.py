@@ -66,7 +66,7 @@ def _woven(records: Sequence[Record], size: int) -> Iterator[Frame]:
         if len(frame) < size and record.ordinal % EPOCH != EPOCH - 1 and record is not records[-1]:
             continue
         found = extract(decode_traces(frame))
-        woven = weaver.fold(found.events, found.nodes, found.calls)
+        woven = weaver.fold(found.events, found.nodes, found.calls, found.tells)
         if record.ordinal % EPOCH == EPOCH - 1:
             weaver.end_epoch(record.ordinal // EPOCH, record.received)
         # As it is when it comes from the weaver: texts are views.

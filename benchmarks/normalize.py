@@ -1,0 +1,174 @@
+"""``python -m benchmarks.normalize``: what it costs to make events of spans, dialect by dialect, on top of decoding them.
+
+Each capture of tests/captures is sent again and again with fresh trace and span ids, as many spans a request as an SDK's batch has, many
+requests folded at once. Asserts that every copy gives the events of the capture: as many of each type, and as many per agent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import polars as pl
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.stages import Stopwatch
+from otel_ir.decode import decode_traces
+from otel_ir.model import EPOCH, Record
+from otel_ir.normalize.extract import extract
+from otel_ir.normalize.identity import TraceLimits
+from otel_ir.normalize.weave import Weaver
+from otel_ir.otlp_files import read_otlp
+
+CAPTURES = Path(__file__).parent.parent / "tests" / "captures"
+REQUEST_SPANS, FRAME = 512, 64
+GENAI_TARGET = 1.5
+"""CPU-seconds per million GenAI spans, on top of decoding."""
+_STEP = 5_000_000
+Said = Counter[tuple[str, str]]
+
+
+@dataclass(slots=True)
+class Cost:
+    """Of one capture. Times in CPU-seconds per million spans."""
+
+    capture: str
+    dialect: str
+    spans: int
+    events: int
+    decode: float
+    extract: float
+    weave: float
+
+    @property
+    def normalize(self) -> float:
+        """What comes on top of decoding."""
+        return self.extract + self.weave
+
+    @property
+    def events_per_second(self) -> float:
+        """Events that one second of CPU normalizes, decoding included."""
+        return self.events / (self.decode + self.normalize) / self.spans * 1e6 if self.spans else 0.0
+
+
+def copies(capture: Path, spans: int) -> tuple[list[bytes], int, int]:
+    """Requests with at least ``spans`` spans, how often the capture stands in them, and how many spans it has."""
+    requests = [ExportTraceServiceRequest.FromString(one.body) for one in read_otlp([capture]) if one.signal == "traces"]
+    size = sum(len(scope.spans) for request in requests for resource in request.resource_spans for scope in resource.scope_spans)
+    times = -(-spans // size)
+    together = max(1, REQUEST_SPANS // size)
+    bodies = []
+    for first in range(0, times, together):
+        whole = ExportTraceServiceRequest()
+        for number in range(first, min(first + together, times)):
+            for request in requests:
+                whole.MergeFrom(_fresh(request, number))
+        bodies.append(whole.SerializeToString())
+    return bodies, times, size
+
+
+def _fresh(request: ExportTraceServiceRequest, number: int) -> ExportTraceServiceRequest:
+    """The same spans with other ids."""
+    copy = ExportTraceServiceRequest()
+    copy.CopyFrom(request)
+    mark = number.to_bytes(4, "big")
+    for resource in copy.resource_spans:
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                span.trace_id, span.span_id = mark + span.trace_id[4:], mark + span.span_id[4:]
+                span.parent_span_id = span.parent_span_id and mark + span.parent_span_id[4:]
+                for link in span.links:
+                    link.trace_id, link.span_id = mark + link.trace_id[4:], mark + link.span_id[4:]
+    return copy
+
+
+def normalized(bodies: Sequence[bytes], watch: Stopwatch) -> tuple[Said, str]:
+    """-> events by type and agent, and the dialect of most of them."""
+    weaver, said, dialects = Weaver(TraceLimits(epoch=EPOCH)), Said(), Counter[str]()
+    agents: dict[str, str] = {}
+    kinds: dict[str, str] = {}
+    for frame in _frames([Record(at, "traces", time.time_ns() + at * _STEP, body) for at, body in enumerate(bodies, 1)]):
+        with watch.stage("decode"):
+            batch = decode_traces(frame)
+        with watch.stage("extract"):
+            found = extract(batch)
+        with watch.stage("weave"):
+            woven = weaver.fold(found.events, found.nodes, found.calls)
+            if frame[-1].ordinal % EPOCH == EPOCH - 1:
+                weaver.end_epoch(frame[-1].ordinal // EPOCH, frame[-1].received)
+        _tell(woven.events, woven.patches, kinds, agents, dialects)
+    with watch.stage("weave"):
+        rest = weaver.finish()
+    _tell(rest.events, rest.patches, kinds, agents, dialects)
+    for event, kind in kinds.items():
+        said[kind, agents[event]] += 1
+    return said, dialects.most_common(1)[0][0] if dialects else ""
+
+
+def _tell(events: pl.DataFrame, patches: pl.DataFrame, kinds: dict[str, str], agents: dict[str, str], dialects: Counter[str]) -> None:
+    name = pl.coalesce("gen_ai.agent.name", pl.lit(""))
+    kinds.update(events.select("otel_ir.event.id", "event.type").iter_rows())
+    agents.update(events.select("otel_ir.event.id", name).iter_rows())
+    agents.update(patches.select("otel_ir.event.id", name).iter_rows())
+    dialects.update(events["otel_ir.dialect"].drop_nulls().to_list())
+
+
+def _frames(records: Sequence[Record]) -> Iterator[list[Record]]:
+    """Up to ``FRAME`` records, never over the end of an epoch."""
+    frame: list[Record] = []
+    for record in records:
+        frame.append(record)
+        if len(frame) == FRAME or record.ordinal % EPOCH == EPOCH - 1:
+            yield frame
+            frame = []
+    if frame:
+        yield frame
+
+
+def cost(capture: Path, spans: int) -> Cost:
+    """Raises ``AssertionError`` where the copies do not give the events of the capture."""
+    single, once, size = copies(capture, 1)
+    assert once == 1
+    wanted, _ = normalized(single, Stopwatch())
+    bodies, times, _ = copies(capture, spans)
+    normalized(bodies[:FRAME], Stopwatch())  # imports, caches, allocations
+    watch = Stopwatch()
+    said, dialect = normalized(bodies, watch)
+    expected = Said({what: count * times for what, count in wanted.items()})
+    assert said == expected, f"{capture.name}: {said - expected} too many, {expected - said} too few"
+    per_million = {name: seconds / (size * times) * 1e6 for name, seconds in watch.seconds.items()}
+    return Cost(capture.stem, dialect, size * times, said.total(), per_million["decode"], per_million["extract"], per_million["weave"])
+
+
+def main() -> None:
+    """Prints a table, the GenAI captures against their target."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.normalize", description=__doc__)
+    parser.add_argument("--spans", type=int, default=100_000, help="spans of each capture (default %(default)s)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="captures whose name has it")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    options = parser.parse_args()
+    captures = [one for one in sorted(CAPTURES.glob("*.json")) if not one.name.endswith((".meta.json", ".logs.json"))]
+    found = [cost(capture, options.spans) for capture in captures if options.only in capture.name]
+    found.sort(key=lambda one: (one.dialect, one.capture))
+    table = Table(title="CPU-s per million spans", title_justify="left", box=None, pad_edge=False)
+    for name in ("dialect", "capture", "decode", "extract", "weave", "on top of decoding", "events per span", "events per CPU-s"):
+        table.add_column(name, justify="left" if name in ("dialect", "capture") else "right")
+    for one in found:
+        figures = (one.decode, one.extract, one.weave, one.normalize, one.events / one.spans)
+        table.add_row(one.dialect, one.capture, *(f"{figure:.2f}" for figure in figures), f"{one.events_per_second:,.0f}")
+    Console(width=140).print(table)
+    if genai := [one.normalize for one in found if one.dialect == "otel_genai"]:
+        print(f"GenAI: {min(genai):.2f} to {max(genai):.2f} CPU-s per million spans on top of decoding; the target is {GENAI_TARGET}")
+    if options.json:
+        options.json.write_text(json.dumps([asdict(one) for one in found], indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
