@@ -70,7 +70,7 @@ class Service:
             lambda: Fold(self.ruleset, self.archive.find), self.journal, self.ledger, self.evidence,
             CheckpointStore(self.data / "checkpoints", code=CODE), self.responder, self.telemetry,
             notify=notify,
-            checkpoint_seconds=config.checkpoint_seconds, skipped=self.data / "skipped.json",
+            checkpoint_seconds=config.checkpoint_seconds, skipped=self.data / "skipped.json", announce=self._announce,
         )  # fmt: skip
         self.receiver = Receiver(
             config.receive,
@@ -143,7 +143,7 @@ class Service:
         self.ruleset = ruleset
 
     def _announce(self, record: dict[str, Any]) -> Future[int]:
-        """What is in force, for the fold: from that record on, in this life and in every replay. From the responder's threads."""
+        """A control record (what is in force, that time passes), for this life and every replay. From other threads."""
         if self._main is None or self._main.is_closed():
             raise StorageError("the journal is not open")
         return asyncio.run_coroutine_threadsafe(self.journal.append("control", msgspec.json.encode(record)), self._main)

@@ -25,8 +25,8 @@ STAGES = (
 HELPERS = frozenset({"model", "model_lifecycle", "errors", "timefmt", "telemetry", "otlp_files", "otlp_json", "rules_path", "__init__"})
 # What puts stages together; no stage knows them.
 COMPOSERS = frozenset({
-    "engine", "loop", "offline", "service", "cli", "config", "testing", "sdk", "demo", "drill", "processes", "guard_keeper",
-    "roster_keeper", "__main__",
+    "engine", "loop", "offline", "service", "cli", "config", "testing", "sdk", "demo", "drill", "doctor", "processes", "guard_keeper",
+    "roster_keeper", "backtest", "__main__",
 })  # fmt: skip
 DATA = frozenset({"rules", "py.typed", "__pycache__"})
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from otel_ir.decode.values import Index, texts
+from otel_ir.decode.values import Index, any_text, texts
 from otel_ir.decode.wire import Signal, to_arrow
 from otel_ir.model import Record
 
@@ -89,6 +89,11 @@ class Batch:
     links: pl.DataFrame
     bodies: pa.BinaryArray
     rejected: list[tuple[int, str]] = field(default_factory=list)
+
+    @cached_property
+    def body_texts(self) -> pl.Series:
+        """The text of each log record's body, null for none."""
+        return pl.Series([any_text(body) if body else None for body in self.bodies.to_pylist()], dtype=pl.String)
 
 
 def decode_traces(records: Sequence[Record]) -> Batch:
