@@ -60,6 +60,8 @@ class Weaver:
         self.twice = Twice()
         self.failed: dict[int, int] = {}
         """key of a span -> first journal record from which on an error below it is known"""
+        self.erring: dict[int, tuple[str, int]] = {}
+        """key of a span that counts as an error until one below it is known -> its event, and the journal record of that"""
         self.described: dict[int, list[tuple[int, int]]] = {}
         """key of a span that is not there yet -> what log records say about it: (number of an identity, journal record)"""
         self.opened = Opened()
@@ -78,11 +80,11 @@ class Weaver:
             tells = tells if tells is None else _without(tells, repeated, "otel_ir.journal.ordinal", "otel_ir.journal.position")
         changed = self.traces.wake(keys)
         changed |= self.traces.lend(self._offers(nodes, keys, parents, identities))
-        events = self._once(events, keys)
+        events, passed_on = self._once(events, keys)
         events = self._twice(events)
         events, told = self._same(events, tells)
         events, extras = self._join(events, nodes, calls)
-        extras = told + extras
+        extras = passed_on + told + extras
         woven, touched = self._first(*self._place(events))
         changed |= touched
         patches = self.opened.patch(changed, since)
@@ -179,8 +181,8 @@ class Weaver:
                 known[number] = (agent_of(service, name, agent_id) if name or agent_id else None, conversation, user)
         return numbers
 
-    def _once(self, events: pl.DataFrame, arrived: Keys) -> pl.DataFrame:
-        """An error counts once, on the leaf: ``error`` is false on a span under which an error is known already.
+    def _once(self, events: pl.DataFrame, arrived: Keys) -> tuple[pl.DataFrame, list[Extra]]:
+        """An error counts once, on the leaf: ``error`` is false on a span under which an error is known, and told false when that is later.
 
         Children end, and so arrive, before their parents; what the parent says of the failure stays in ``error.type`` and ``.message``.
         """
@@ -188,7 +190,7 @@ class Weaver:
         passed = arrived[pl.Series(arrived).is_in(pl.Series(list(failed), dtype=pl.UInt64).implode()).to_numpy()].tolist() if failed else []
         errs = bool(events["error"].any())
         if not errs and not passed:
-            return events
+            return events, []
         # What is told a second time is no error below the span that it describes.
         erring = events.filter(pl.col("error") & pl.col("otel_ir.duplicate_of").is_null()) if errs else events.clear()
         keys, parents = self._keys_of(erring, "span_id"), self._keys_of(erring, "otel_ir.parent_span_id")
@@ -197,18 +199,32 @@ class Weaver:
         at = erring["otel_ir.journal.ordinal"].to_list()
         marks = [(parent, ordinal) for parent, ordinal in zip(parents.tolist(), at, strict=True)]
         marks += [(node.parent, node.ordinal) for node in self.traces.above(passed) if node]
+        above = self._mark(marks)
+        again = []
+        for key, ordinal, event in zip(keys.tolist(), at, erring[_EVENT].to_list(), strict=True):
+            if key and failed.get(key, ordinal + 1) <= ordinal:
+                again.append(event)
+            elif key:
+                self.erring[key] = (event, ordinal)
+                above.add(key)
+        late = sorted((failed[key], *self.erring.pop(key)) for key in above if key in failed and key in self.erring)
+        found = [Extra(event, ordinal, "error", value=False) for ordinal, event, _ in late]
+        if not again:
+            return events, found
+        return events.with_columns(error=pl.col("error") & ~pl.col(_EVENT).is_in(pl.Series(again).implode())), found
+
+    def _mark(self, marks: list[tuple[int, int]]) -> set[int]:
+        """Notes spans under which an error is known, and since when; -> those of which that is new."""
+        failed, new = self.failed, set()
         while marks:
             # An error is known above a span from the moment on at which both are there.
             better = [(key, ordinal) for key, ordinal in marks if key and failed.get(key, ordinal + 1) > ordinal]
             for key, ordinal in better:
                 failed[key] = min(ordinal, failed.get(key, ordinal))
+                new.add(key)
             above = self.traces.above([key for key, _ in better])
             marks = [(node.parent, max(ordinal, node.ordinal)) for (_, ordinal), node in zip(better, above, strict=True) if node]
-        again = [bool(key) and failed.get(key, ordinal + 1) <= ordinal for key, ordinal in zip(keys.tolist(), at, strict=True)]
-        if not any(again):
-            return events
-        above_ids = erring["otel_ir.event.id"].filter(pl.Series(again))
-        return events.with_columns(error=pl.col("error") & ~pl.col("otel_ir.event.id").is_in(above_ids.implode()))
+        return new
 
     def finish(self) -> Woven:
         """What remains to be said when everything was read: calls without an answer, and agents that nobody named (their service)."""
@@ -346,7 +362,7 @@ class Weaver:
             "joins": self.joins.state(),
             "same": self.same.state(),
             "twice": self.twice.state(),
-            "weave": msgspec.msgpack.encode((self.seed, self.failed, self.described, rest)),
+            "weave": msgspec.msgpack.encode((self.seed, self.failed, self.erring, self.described, rest)),
             "opened": opened,
             "stated": self.stated,
         }
@@ -357,7 +373,8 @@ class Weaver:
         self.joins.restore(state["joins"])
         self.same.restore(state["same"])
         self.twice.restore(state["twice"])
-        self.seed, self.failed, described, rest = msgspec.msgpack.decode(state["weave"], strict=False)
+        self.seed, self.failed, erring, described, rest = msgspec.msgpack.decode(state["weave"], strict=False)
+        self.erring = {key: (event, ordinal) for key, (event, ordinal) in erring.items()}
         self.described = {key: [(number, at) for number, at in said] for key, said in described.items()}
         self.opened.restore(state["opened"], rest)
         self.stated = state["stated"]
@@ -374,6 +391,7 @@ class Weaver:
         self.twice.end_epoch(first or 0)
         if first is not None:
             self.failed = {key: ordinal for key, ordinal in self.failed.items() if ordinal >= first}
+            self.erring = {key: event for key, event in self.erring.items() if event[1] >= first}
             self.described = {key: kept for key, said in self.described.items() if (kept := [one for one in said if one[1] >= first])}
             self.stated = self.stated.filter(pl.col("ordinal") >= first)
         return first
@@ -419,13 +437,13 @@ def _where(stated: pl.Series, keys: Keys) -> Keys:
 
 def _awaits_more() -> pl.Expr:
     tool = (pl.col("event.type") == "tool_call") & pl.col("gen_ai.tool.call.id").is_null()
-    tool |= pl.col("event.type") == "approval"
+    tool |= (pl.col("event.type") == "approval") | pl.col("error")
     return tool | ((pl.col("event.type") == "guardrail") & pl.col("otel_ir.guardrail.triggered").is_null())
 
 
 def _opens(events: pl.DataFrame) -> Numbers:
     """The rows of a few events that may still learn something."""
-    columns = (events[name] for name in (SLOT, LACKS, "event.type", "gen_ai.tool.call.id", "otel_ir.guardrail.triggered"))
+    columns = (events[name] for name in (SLOT, LACKS, "event.type", "gen_ai.tool.call.id", "otel_ir.guardrail.triggered", "error"))
     rows = zip(*(column.to_list() for column in columns), strict=True)
     open_ = [
         slot
@@ -433,7 +451,8 @@ def _opens(events: pl.DataFrame) -> Numbers:
         or kind == "approval"
         or (kind == "tool_call" and call is None)
         or (kind == "guardrail" and verdict is None)
-        for slot, lack, kind, call, verdict in rows
+        or error
+        for slot, lack, kind, call, verdict, error in rows
     ]
     return np.flatnonzero(np.array(open_, dtype=np.bool_))
 
