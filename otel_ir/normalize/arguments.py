@@ -19,6 +19,8 @@ from otel_ir.normalize.unwrap import literal
 PREFIX = "otel_ir.arguments."
 LENGTH = ".length"
 _OWN = "otel_ir.arguments.size"
+MAX_BARE = 4096
+"""Bytes of a bare argument that is looked for in messages."""
 _MAX_DEPTH = 64
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
 _OPEN_STRING = re.compile(r'"(?:[^"\\]|\\.)*+\\?', re.DOTALL)
@@ -131,3 +133,9 @@ def mend(text: str) -> str:
     if text.endswith(":"):
         text = text[: text.rfind('"', 0, text.rfind('"'))].rstrip()
     return text.removesuffix(",") + "".join(reversed(stack))
+
+
+def bare_texts(arguments: pl.Series) -> pl.Series:
+    """Arguments of tools with a single one, which some frameworks give as they are, without its name; null where it is something else."""
+    bare = ~arguments.str.contains(r'\A\s*(?:[{\["]|\z)') & (arguments.str.len_bytes() <= MAX_BARE)
+    return arguments.zip_with(bare.fill_null(value=False), pl.Series([None], dtype=pl.String))

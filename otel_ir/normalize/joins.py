@@ -2,8 +2,10 @@
 
 * A tool span without a call id takes that of the message call in its trace with the same tool and the same arguments (where both are
   known), its own parent's first, else the oldest one that no span has taken.
+* The span of a call may give the bare text of its only argument; its name stands in the message.
+* Ids that come again with other arguments are of other calls: what two descriptions both say must not contradict (``_agree``).
 * A call that no span describes becomes a ``tool_call`` event of its own when another request carries its result back (that is the proof
-  that it ran), or, without proof, when everything was read. The first span that comes even later is its duplicate.
+  that it ran), or, without proof, when everything was read. The first span that comes even later is its duplicate, and what it says counts.
 * A guardrail's verdict may stand on the span above it (``tripped``).
 
 Calls repeat in every later request, and arrive before the tool span (the model's span ends first); but any of them may come in any order.
@@ -19,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from otel_ir.normalize.columns import SCRUBBED
 from otel_ir.normalize.unwrap import members
 
 MAX_CALLS_PER_TRACE = 1024
@@ -34,13 +37,19 @@ MAX_ALIKE = 16
 MAX_UNASKED, MAX_UNASKED_CHARACTERS = 20_000, 4096
 """Results that wait for a call of another trace."""
 _BY_CALL = ("ordinal", "position", "result", "error", "executed")
+_EARLY = (*_BY_CALL, "call_id", "tool", "arguments")
 _TO, _TO_MEMBER = "otel_ir.handoff.to", "agent_name"
 _ARGUMENTS, _RESULT, _EXECUTED = "gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "otel_ir.executed"
+_SIZE = "otel_ir.arguments.size"
+_STARTS = ("", "{", "[", '"')
+"""Of JSON, or of a Python literal: no bare text."""
+_MIN_CUT = 8
+"""Characters from which on one text that begins with the other may be the same, cut."""
 _JOINED = {
     _ARGUMENTS: "arguments",
     _RESULT: "result",
     _EXECUTED: "result",
-    "otel_ir.arguments.size": "arguments",
+    _SIZE: "arguments",
     "otel_ir.result.size": "result",
     _TO: "to",
 }
@@ -81,7 +90,7 @@ class Trace:
     ordinal: int
     calls: dict[str, Call] = field(default_factory=dict)
     waiting: list[Waiting] = field(default_factory=list)
-    early: dict[str, dict[str, Any]] = field(default_factory=dict)
+    early: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -104,15 +113,16 @@ class Joins:
         self.verdicts: dict[str, tuple[bool, int]] = {}
         self.asked: dict[str, list[tuple[int, str, str]]] = {}
         """sender's call id -> (journal record, trace, key of the call in it), of all traces"""
-        self.unasked: dict[str, dict[str, Any]] = {}
-        """sender's call id -> message row of a result whose call is in no trace yet"""
+        self.unasked: dict[str, list[dict[str, Any]]] = {}
+        """sender's call id -> message rows of results whose call is in no trace yet"""
 
     def fold(
         self, events: list[dict[str, Any]], calls: list[dict[str, Any]], tripped: list[dict[str, Any]]
     ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]], list[Extra]]:
         """One frame's tool and guardrail events, message rows, and spans with a verdict, each in journal order.
 
-        ``calls`` say which tool event stated the same id (``stated_by``, ``stated_at``: its journal record), if one did.
+            ``calls`` say which tool events stated the same id (``stated``: a list of id, journal record, whether they lack arguments or result,
+        and bare arguments).
 
         -> (columns to set on events of this frame, message rows that became events, what became known about earlier events).
         """
@@ -153,17 +163,22 @@ class Joins:
 
     def _call(self, row: dict[str, Any], found: list[Extra]) -> None:
         trace = self.traces.setdefault(row["trace"], Trace(row["ordinal"]))
-        key = _call_key(row) or _nameless(row, trace)
+        arguments = canonical(row["arguments"])
+        key = _variant(trace, _call_key(row), arguments) or _nameless(row, trace)
         if key is None or key in trace.calls or len(trace.calls) >= MAX_CALLS_PER_TRACE:
             return
-        call = trace.calls[key] = Call(row, row["ordinal"], canonical(row["arguments"]))
+        call = trace.calls[key] = Call(row, row["ordinal"], arguments)
         alike = self.asked.setdefault(_id_key(row), [])
         alike.append((row["ordinal"], row["trace"], key))
         del alike[:-MAX_ALIKE]
-        if row["stated_by"] is not None and row["stated_at"] <= row["ordinal"]:
-            call.taken, call.met, call.bare = row["stated_by"], True, row["bare"]
-            if row["bare"]:
-                _tell(call.taken, row["ordinal"], _ARGUMENTS, row["arguments"], found)
+        for stated in row["stated"] or ():
+            if stated["ordinal"] <= row["ordinal"] and _agree(stated["text"], call.arguments):
+                if call.taken is None:
+                    call.taken, call.met, call.bare = stated["id"], True, stated["bare"]
+                if stated["bare"]:
+                    _tell(stated["id"], row["ordinal"], _ARGUMENTS, row["arguments"], found)
+                _name(call, stated["id"], stated["text"], row["ordinal"], found)
+        if call.met:
             return
         for waiting in sorted(trace.waiting, key=lambda one: one.parent != row["parent"]):
             if _fits(call, waiting.tool, waiting.arguments):
@@ -181,12 +196,16 @@ class Joins:
         if event["trace"] is None:
             return
         trace = self.traces.setdefault(event["trace"], Trace(event["ordinal"]))
+        arguments = canonical(event["arguments"])
         if event["call_id"] is not None:
-            call = trace.calls.get(_key_of(event["call_id"], event["tool"]))
+            call = trace.calls.get(_variant(trace, _key_of(event["call_id"], event["tool"]), arguments) or "")
             if call is not None and not call.met:
                 _meet(call, event, found)
+            elif call is not None:
+                # The id came again; what the span does not say of its call is as likely the same.
+                _tell(event["id"], event["ordinal"], _ARGUMENTS, call.row["arguments"], found)
+                _name(call, event["id"], event["arguments"], event["ordinal"], found)
             return
-        arguments = canonical(event["arguments"])
         fitting = [call for call in trace.calls.values() if _fits(call, event["tool"], arguments)]
         if fitting:
             call = min(fitting, key=lambda one: one.row["parent"] != event["parent"])
@@ -207,50 +226,55 @@ class Joins:
 
     def _result(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         trace = self.traces.setdefault(row["trace"], Trace(row["ordinal"]))
-        key = _call_key(row)
+        key = _variant(trace, _call_key(row), canonical(row["arguments"]))
         if row["call_id"] is None:
             return []
         if key not in trace.calls and (call := self._elsewhere(row)):
             return [] if call.answered else _proven(self.traces[call.row["trace"]], call, row, found)
         if key not in trace.calls and len(self.unasked) < MAX_UNASKED and len(row["result"] or "") <= MAX_UNASKED_CHARACTERS:
-            self.unasked.setdefault(_id_key(row), row)
+            _keep(self.unasked.setdefault(_id_key(row), []), row, MAX_ALIKE)
         if key is None:
             return []
         if key not in trace.calls:
             # Its call may still come; or the request repeats a call that was made before our time, or in another trace.
-            size = sum(len(one["result"] or "") for one in trace.early.values()) + len(row["result"] or "")
-            if len(trace.early) < MAX_EARLY and size <= MAX_EARLY_CHARACTERS:
-                trace.early.setdefault(key, {name: row[name] for name in _BY_CALL})
+            size = sum(len(one["result"] or "") for one in trace.early) + len(row["result"] or "")
+            if size <= MAX_EARLY_CHARACTERS:
+                _keep(trace.early, {name: row[name] for name in _EARLY}, MAX_EARLY)
             return []
         return _proven(trace, trace.calls[key], row, found)
 
     def _elsewhere(self, row: dict[str, Any]) -> Call | None:
         """The newest call with this id, in its own trace or another one of the same service, that the row may be the result of."""
-        arguments = canonical(row["arguments"])
         calls = [self.traces[trace].calls.get(key) for _, trace, key in self.asked.get(_id_key(row), ()) if trace in self.traces]
-        fitting = [call for call in calls if call is not None and _may_answer(row, arguments, call)]
+        fitting = [call for call in calls if call is not None and _may_answer(row, call)]
         own = [call for call in fitting if call.row["trace"] == row["trace"]]
         return next(reversed(own or [call for call in fitting if not call.answered] or fitting), None)
 
     def _answered(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         """The call was new in this record, and its result may be known from an earlier one."""
-        trace, key = self.traces[row["trace"]], _call_key(row)
-        result = trace.early.pop(key, None) if key in trace.calls else None
-        early = self.unasked.get(_id_key(row)) if row["call_id"] is not None else None
-        if key in trace.calls and early is not None and _may_answer(early, canonical(early["arguments"]), trace.calls[key]):
-            result = result or self.unasked[_id_key(row)]
+        trace = self.traces[row["trace"]]
+        key = _variant(trace, _call_key(row), canonical(row["arguments"]))
+        if key not in trace.calls or row["call_id"] is None:
+            return []
+        call, result = trace.calls[key], None
+        for early in (trace.early, self.unasked.get(_id_key(row), [])):
+            fitting = next((one for one in early if one["call_id"] == row["call_id"] and _may_answer(one, call)), None)
+            if fitting is not None:
+                early.remove(fitting)
+                result = result or fitting
+        if not self.unasked.get(_id_key(row), True):
             del self.unasked[_id_key(row)]
-        if result is None or key is None:
+        if result is None:
             return []
         now = {"ordinal": row["ordinal"], "position": row["position"]}
-        return _proven(trace, trace.calls[key], {name: result[name] for name in _BY_CALL} | now, found)
+        return _proven(trace, call, {name: result[name] for name in _BY_CALL} | now, found)
 
     def finish(self, ordinal: int) -> list[dict[str, Any]]:
         """The calls that nothing ever came back from, in order."""
         left = []
         for trace in self.traces.values():
             for call in trace.calls.values():
-                if call.taken is None:
+                if call.taken is None and not _changed(trace, call):
                     left += _derived(trace, call, {"ordinal": ordinal, "executed": "unknown"})
         return left
 
@@ -261,10 +285,10 @@ class Joins:
             newest = sorted(self.traces, key=lambda key: (self.traces[key].ordinal, key))[-MAX_TRACES:]
             self.traces = {key: self.traces[key] for key in newest}
         self.verdicts = {key: verdict for key, verdict in self.verdicts.items() if verdict[1] >= first}
-        asked = {key: left for key, calls in self.asked.items() if (left := [one for one in calls if one[0] >= first])}
+        asked = {key: newer for key, calls in self.asked.items() if (newer := [one for one in calls if one[0] >= first])}
         self.asked = {key: asked[key] for key in [*asked][-MAX_ASKED:]}
-        self.unasked = {key: row for key, row in self.unasked.items() if row["ordinal"] >= first}
-        self.guards = {key: kept for key, waiting in self.guards.items() if (kept := [one for one in waiting if one[1] >= first])}
+        self.unasked = {key: kept for key, rows in self.unasked.items() if (kept := [row for row in rows if row["ordinal"] >= first])}
+        self.guards = {key: left for key, guards in self.guards.items() if (left := [one for one in guards if one[1] >= first])}
 
     def state(self) -> bytes:
         """What a checkpoint keeps (MessagePack)."""
@@ -280,7 +304,7 @@ _STATE = tuple[
     dict[str, list[tuple[str, int]]],
     dict[str, tuple[bool, int]],
     dict[str, list[tuple[int, str, str]]],
-    dict[str, dict[str, Any]],
+    dict[str, list[dict[str, Any]]],
 ]
 
 
@@ -308,6 +332,59 @@ def _nameless(row: dict[str, Any], trace: Trace) -> str | None:
     return start + str(sum(key.startswith(start) for key in trace.calls))
 
 
+def _variant(trace: Trace, key: str | None, arguments: str | None) -> str | None:
+    """The key of the call with this id and tool that the arguments are of: one that is known, else a new one."""
+    if key is None:
+        return None
+    for number in range(MAX_ALIKE):
+        variant = f"{key}~{number}" if number else key
+        if variant not in trace.calls or _agree(arguments, trace.calls[variant].arguments):
+            return variant
+    return key
+
+
+def _agree(one: str | None, other: str | None) -> bool:
+    """Whether two descriptions may be of the same call: of no argument that both give whole they say different things.
+
+    One of them may be the bare text of a single argument, cut, or scrubbed; may lack arguments, or have some that the framework added.
+    """
+    if one is None or other is None or one == other:
+        return True
+    ours, theirs = members(one), members(other)
+    if ours and theirs:
+        return all(_alike(ours[name], theirs[name]) for name in ours.keys() & theirs.keys())
+    bare, named = (one, theirs) if theirs else (other, ours)
+    return not named or bare.lstrip()[:1] in _STARTS or any(_alike(bare, value) for value in named.values())
+
+
+def _alike(one: str | None, other: str | None) -> bool:
+    return one == other or (one is not None and other is not None and (_scrubbed(one) or _scrubbed(other) or _cut(one, other)))
+
+
+def _cut(one: str, other: str) -> bool:
+    return min(len(one), len(other)) >= _MIN_CUT and (one.startswith(other) or other.startswith(one))
+
+
+def _name(call: Call, event: str, text: str | None, ordinal: int, found: list[Extra]) -> None:
+    """Tells the name of a single argument, where the span gives its bare text and the message the whole."""
+    named = members(call.arguments or "")
+    if text is not None and call.row["arguments"] is not None and [*named.values()] == [text]:
+        found.append(Extra(event, ordinal, _ARGUMENTS, call.row["arguments"]))
+        found.append(Extra(event, ordinal, _SIZE, len(call.row["arguments"])))
+
+
+def _scrubbed(value: str) -> bool:
+    return any(mark in value for mark in SCRUBBED)
+
+
+def _changed(trace: Trace, call: Call) -> bool:
+    """Whether the call was made with other arguments than the model asked for: a person may edit what they approve."""
+    if call.row["call_id"] is None or call.answered:
+        return False
+    same = (call.row["call_id"], call.row["tool"])
+    return any(one.taken is not None and same == (one.row["call_id"], one.row["tool"]) for one in trace.calls.values())
+
+
 def _fits(call: Call, tool: str | None, arguments: str | None) -> bool:
     return not call.met and call.row["tool"] == tool and (arguments is None or call.arguments is None or arguments == call.arguments)
 
@@ -316,12 +393,30 @@ def _meet(call: Call, event: dict[str, Any], found: list[Extra]) -> None:
     """A span describes the call; if messages did so before, it is the second description."""
     if call.taken is not None:
         found.append(Extra(event["id"], event["ordinal"], "otel_ir.duplicate_of", call.taken))
-        if event["error"]:
-            said = {"error": True, "error.type": event["error_type"], "error.message": event["error_message"], _EXECUTED: "yes"}
-            found += [Extra(call.taken, event["ordinal"], column, value) for column, value in said.items() if value is not None]
+        said = _said(event)
+        if event["arguments"] is not None and [*members(call.arguments or "").values()] == [event["arguments"]]:
+            del said[_ARGUMENTS], said[_SIZE]
+        found += [Extra(call.taken, event["ordinal"], column, value) for column, value in said.items() if value is not None]
     else:
         _tell(event["id"], event["ordinal"], _ARGUMENTS, call.row["arguments"], found)
+        _name(call, event["id"], event["arguments"], event["ordinal"], found)
     call.taken, call.met = call.taken or event["id"], True
+
+
+def _said(event: dict[str, Any]) -> dict[str, Any]:
+    """What a span says of a call, which counts for more than what messages say: they only repeat it."""
+    ran = event["error"] or event["result"] is not None
+    return {
+        _ARGUMENTS: event["arguments"],
+        _SIZE: event["arguments_size"],
+        _RESULT: event["result"],
+        "otel_ir.result.size": event["result_size"],
+        _EXECUTED: "yes" if ran else None,
+        "error": event["error"],
+        "error.type": event["error_type"],
+        "error.message": event["error_message"],
+        _TO: event["to"],
+    }
 
 
 def _proven(trace: Trace, call: Call, result: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
@@ -359,10 +454,17 @@ def _id_key(row: dict[str, Any]) -> str:
     return f"{row['tenant'] or ''}\x1f{row['sender'] or ''}\x1f{row['service.name'] or ''}\x1f{row['call_id']}"
 
 
-def _may_answer(result: dict[str, Any], arguments: str | None, call: Call) -> bool:
+def _may_answer(result: dict[str, Any], call: Call) -> bool:
     """Whether the result may be that of the call, as far as both say."""
     tool = result["tool"] is None or result["tool"] == call.row["tool"]
-    return tool and (arguments is None or call.arguments is None or arguments == call.arguments)
+    return tool and _agree(canonical(result["arguments"]), call.arguments)
+
+
+def _keep(results: list[dict[str, Any]], row: dict[str, Any], most: int) -> None:
+    """Keeps a result unless one like it is kept: requests repeat what was said before."""
+    what = ("call_id", "tool", "arguments", "result")
+    if len(results) < most and not any(all(one[name] == row[name] for name in what) for one in results):
+        results.append(row)
 
 
 def canonical(arguments: str | None) -> str | None:

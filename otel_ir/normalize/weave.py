@@ -15,13 +15,13 @@ import numpy as np
 import polars as pl
 
 from otel_ir.model import EVENT_SCHEMA, PATCH_SCHEMA, TOLD_COLUMNS
-from otel_ir.normalize.arguments import argument_columns, is_argument
+from otel_ir.normalize.arguments import argument_columns, bare_texts, is_argument
 from otel_ir.normalize.columns import LOG_MARK, scoped_id
 from otel_ir.normalize.few import FEW, Mask, is_among, is_null
 from otel_ir.normalize.hashes import Keys, Numbers, firsts, hashed, mixed
 from otel_ir.normalize.identity import AGENT, CONVERSATION, NOBODY, USER, Node, Slot, TraceLimits, Traces, agent_of
 from otel_ir.normalize.join_rows import SCOPE, join_rows, trace_keys
-from otel_ir.normalize.joins import Extra, Joins
+from otel_ir.normalize.joins import MAX_ALIKE, Extra, Joins
 from otel_ir.normalize.opened import IDENTITY_BITS, KNOWN_SCHEMA, LACKS, LEARNT, SLOT, Opened, as_of, identity, lacks, nobody, with_nobody
 from otel_ir.normalize.rows import DESCRIBES
 from otel_ir.normalize.same import Same
@@ -31,7 +31,7 @@ from otel_ir.normalize.twice import INNER, NESTED, Answer, Twice
 _LENDERS = ("model_output", "tool_call")
 _OWN_EXTRAS = pl.Schema({name: EVENT_SCHEMA[name] for name in ("otel_ir.event.id", "otel_ir.duplicate_of", *LEARNT, *TOLD_COLUMNS)})
 _JOINED = ("tool_call", "handoff", "guardrail")
-_STATED_SCHEMA = pl.Schema({"call": pl.UInt64, "ordinal": pl.Int64, "id": pl.String, "bare": pl.Boolean})
+_STATED_SCHEMA = pl.Schema({"call": pl.UInt64, "ordinal": pl.Int64, "id": pl.String, "bare": pl.Boolean, "text": pl.String})
 _SELF = ("agent_name", "agent_id", "conversation", "user")
 _SPAN = ("tenant", "sender", "trace_id", "span_id")
 _EVENT, _ARGUMENTS = "otel_ir.event.id", "gen_ai.tool.call.arguments"
@@ -263,7 +263,8 @@ class Weaver:
         columns = [pick(events[name], rows).alias(to) for name, to in (("otel_ir.journal.ordinal", "ordinal"), (_EVENT, "id"))]
         bare = is_null(events["otel_ir.handoff.to"]) & is_among(events["event.type"], ("handoff",))
         bare |= is_null(events["gen_ai.tool.call.arguments"]) | is_null(events["gen_ai.tool.call.result"])
-        self.stated = self.stated.vstack(pl.DataFrame([pl.Series("call", made[rows]), *columns, pl.Series("bare", bare[rows])]))
+        text = bare_texts(pick(events["gen_ai.tool.call.arguments"], rows)).alias("text")
+        self.stated = self.stated.vstack(pl.DataFrame([pl.Series("call", made[rows]), *columns, pl.Series("bare", bare[rows]), text]))
         if self.stated.n_chunks() > _MAX_CHUNKS:
             self.stated = self.stated.rechunk()
 
@@ -282,10 +283,10 @@ class Weaver:
         return join_rows(_some(events, rows))
 
     def _stated_by(self, calls: pl.DataFrame) -> pl.DataFrame:
-        """Adds the first tool event that stated the same call, and its journal record."""
+        """Adds the tool events that stated the same call: ids may come again."""
         calls = calls.with_columns(call=pl.Series(self._calls_of(calls, "call_id", "tool")).replace(0, None))
         found = self.stated.filter(pl.col("call").is_in(calls["call"].drop_nulls().unique().implode()))
-        found = found.unique("call", keep="first", maintain_order=True).rename({"id": "stated_by", "ordinal": "stated_at"})
+        found = found.group_by("call", maintain_order=True).agg(pl.struct("id", "ordinal", "bare", "text").head(MAX_ALIKE).alias("stated"))
         return calls.join(found, on="call", how="left", maintain_order="left")
 
     def _calls_of(self, frame: pl.DataFrame, call_id: str, tool: str) -> Keys:
@@ -436,23 +437,25 @@ def _where(stated: pl.Series, keys: Keys) -> Keys:
 
 
 def _awaits_more() -> pl.Expr:
-    tool = (pl.col("event.type") == "tool_call") & pl.col("gen_ai.tool.call.id").is_null()
-    tool |= (pl.col("event.type") == "approval") | pl.col("error")
+    unnamed = ~pl.col(_ARGUMENTS).str.starts_with("{")
+    tool = (pl.col("event.type") == "tool_call") & (pl.col("gen_ai.tool.call.id").is_null() | unnamed)
+    tool |= (pl.col("event.type") == "approval") | pl.col("error") | (pl.col("otel_ir.dialect") == "messages")
     return tool | ((pl.col("event.type") == "guardrail") & pl.col("otel_ir.guardrail.triggered").is_null())
 
 
 def _opens(events: pl.DataFrame) -> Numbers:
     """The rows of a few events that may still learn something."""
-    columns = (events[name] for name in (SLOT, LACKS, "event.type", "gen_ai.tool.call.id", "otel_ir.guardrail.triggered", "error"))
+    columns = (events[name] for name in (SLOT, LACKS, "event.type", "gen_ai.tool.call.id", _ARGUMENTS, "otel_ir.guardrail.triggered", "error", "otel_ir.dialect"))
     rows = zip(*(column.to_list() for column in columns), strict=True)
     open_ = [
         slot
         or lack > IDENTITY_BITS
         or kind == "approval"
-        or (kind == "tool_call" and call is None)
+        or (kind == "tool_call" and (call is None or not (arguments or "{").startswith("{")))
         or (kind == "guardrail" and verdict is None)
         or error
-        for slot, lack, kind, call, verdict, error in rows
+        or dialect == "messages"
+        for slot, lack, kind, call, arguments, verdict, error, dialect in rows
     ]
     return np.flatnonzero(np.array(open_, dtype=np.bool_))
 

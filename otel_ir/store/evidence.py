@@ -18,6 +18,7 @@ import polars as pl
 from deltalake import DeltaTable
 
 from otel_ir.model import EVENT_COLUMNS, EVENT_SCHEMA, PATCH_COLUMNS, PATCH_SCHEMA, TOLD_COLUMNS, newest_patches
+from otel_ir.normalize.settle import present
 from otel_ir.store.columns import logical_name
 from otel_ir.store.delta import AppendTable, TableSpec, open_table, read_table, storage_errors
 
@@ -200,7 +201,7 @@ def read_events(
     joined = events.join(newest, on=_KEYS, how="left", suffix="\0")
     known = pl.col(_PATCHED).is_not_null()
     joined = joined.with_columns(pl.when(known).then(pl.col(f"{name}\0")).otherwise(pl.col(name)).alias(name) for name in PATCH_COLUMNS)
-    joined = joined.with_columns(pl.coalesce(f"{name}\0", name).alias(name) for name in TOLD_COLUMNS)
+    joined = joined.with_columns(pl.coalesce(f"{name}\0", name).alias(name) for name in TOLD_COLUMNS).with_columns(present())
     if agent is not None:
         joined = joined.filter(pl.col("otel_ir.agent.id") == agent)
     extra = [name for name in events.collect_schema().names() if name not in EVENT_COLUMNS]

@@ -1,0 +1,122 @@
+"""One call, one event, once everything was read: which of its descriptions stands for it, and what it says in all.
+
+While spans and log records come in, the first description of a call is its event, since nothing waits; which one is first depends on the
+order of arrival. In the final form it does not: a span stands before a log record, that before what only messages know; of two model calls
+one in the other the inner one; an instrumentation's span before the client library's own; then the one that began first. What it does not
+say itself the others say.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import polars as pl
+
+from otel_ir.model import TOLD_COLUMNS
+from otel_ir.normalize.columns import CONTENT, LOG_MARK
+from otel_ir.normalize.twice import INNER, NESTED
+
+_ID, _OF, _KIND = "otel_ir.event.id", "otel_ir.duplicate_of", "event.type"
+_SOURCE, _MESSAGES = "otel_ir.agent.id_source", "messages"
+_AGENT = ("otel_ir.agent.id", _SOURCE, "gen_ai.agent.name", "gen_ai.agent.id")
+_SOURCES = ("own", "ancestor", "sibling")
+_TOLD = (*TOLD_COLUMNS, "otel_ir.executed", "gen_ai.tool.call.id")
+_PLACE = (
+    _ID, _OF, _KIND, "event_time", "start_time", "trace_id", "span_id", "otel_ir.parent_span_id", "otel_ir.span.name", "service.name",
+    "service.instance.id", "otel_ir.dialect", "otel_ir.tenant", "otel_ir.sender", "otel_ir.journal.ordinal", "otel_ir.journal.position",
+    "otel_ir.content",
+)  # fmt: skip
+"""Columns that belong to one description, not to the call."""
+_MAX_HOPS = 8
+Row = dict[str, Any]
+
+
+def settled(events: pl.DataFrame) -> pl.DataFrame:
+    """Final events (event frame, with all that was told of each) -> the same rows; of each call the one that stands for it says everything,
+    and the others name it as ``otel_ir.duplicate_of``.
+    """
+    events = _at_their_models(events)
+    if events[_OF].null_count() == events.height:
+        return events
+    groups = _groups(events)
+    rows = events.filter(pl.col(_ID).is_in([one for group in groups.values() for one in group])).rows_by_key(_ID, named=True, unique=True)
+    changed: list[Row] = []
+    for root, group in groups.items():
+        members = [rows[one] | {_ID: one} for one in group if one in rows]
+        if root in rows and len(members) > 1:
+            best, *others = sorted(members, key=lambda row: _rank(row, members))
+            changed += [_merged(best, others, rows[root]), *(other | {_OF: best[_ID]} for other in others)]
+    if not changed:
+        return events
+    new = pl.DataFrame(changed, schema=events.schema).select(events.columns)
+    kept = events.join(new.select(_ID), on=_ID, how="anti", maintain_order="left")
+    return pl.concat([kept, new])
+
+
+def present() -> pl.Expr:
+    """``otel_ir.content`` without ``absent`` where what was absent has been told."""
+    arguments, result, inward, outward = (pl.col(name).is_not_null() for name in CONTENT)
+    ran = (pl.col("otel_ir.executed") == "yes") & ~pl.col("error")
+    tool = (pl.col(_KIND) == "tool_call") & arguments & (result | ~ran.fill_null(value=False))
+    whole = tool | ((pl.col(_KIND) == "model_output") & (inward | outward))
+    said = pl.when(whole).then(pl.col("otel_ir.content").str.replace(r"^absent,?", "")).otherwise(pl.col("otel_ir.content"))
+    return pl.when(said != "").then(said).alias("otel_ir.content")
+
+
+def _groups(events: pl.DataFrame) -> dict[str, list[str]]:
+    """The first description of each call that has several -> the ids of all."""
+    of = dict(events.filter(pl.col(_OF).is_not_null()).select(_ID, _OF).iter_rows())
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for event in of:
+        root = event
+        for _ in range(_MAX_HOPS):
+            if root not in of:
+                break
+            root = of[root]
+        groups[root].append(event)
+    return {root: [root, *rest] for root, rest in groups.items()}
+
+
+def _rank(row: Row, members: list[Row]) -> tuple[Any, ...]:
+    kind = 2 if row["otel_ir.dialect"] == _MESSAGES else 1 if LOG_MARK in row[_ID] else 0
+    spans = {one["span_id"] for one in members if one[_ID] != row[_ID] and LOG_MARK not in one[_ID]}
+    inside = row["otel_ir.dialect"] in NESTED and row["otel_ir.parent_span_id"] in spans
+    return (kind, row["otel_ir.dialect"] in INNER, not inside, row["start_time"] or 0, row[_ID])
+
+
+def _knows(row: Row) -> tuple[bool, int]:
+    """How well a description knows whose call it is; messages only know whose model asked for it."""
+    source = row[_SOURCE]
+    return row["otel_ir.dialect"] == _MESSAGES, _SOURCES.index(source) if source in _SOURCES else len(_SOURCES)
+
+
+def _at_their_models(events: pl.DataFrame) -> pl.DataFrame:
+    """Calls that only messages know stand where the model's own span does, whichever description of it told of them first."""
+    derived = pl.col("otel_ir.dialect") == _MESSAGES
+    if not events.select(derived.any()).item():
+        return events
+    where = ["otel_ir.tenant", "otel_ir.sender", "trace_id", "span_id"]
+    models = events.filter(~derived & ~pl.col(_ID).str.contains(LOG_MARK, literal=True), pl.col(_KIND) == "model_output")
+    models = models.select(*where, pl.col("event_time").alias("ended"), pl.col("otel_ir.parent_span_id").alias("above"), known=True)
+    found = events.join(models.unique(where, keep="any"), on=where, how="left", nulls_equal=True, maintain_order="left")
+    at = derived & pl.col("known").fill_null(value=False)
+    return found.with_columns(
+        *(pl.when(at).then("ended").otherwise(name).alias(name) for name in ("event_time", "start_time")),
+        pl.when(at).then("above").otherwise("otel_ir.parent_span_id").alias("otel_ir.parent_span_id"),
+    ).select(events.columns)
+
+
+def _merged(best: Row, others: list[Row], first: Row) -> Row:
+    found = dict(best)
+    for name, value in best.items():
+        if name not in _PLACE and value is None:
+            found[name] = next((other[name] for other in others if other[name] is not None), None)
+    # What was told of the call was told of its first description.
+    for name in _TOLD:
+        if first[name] is not None and (name != "otel_ir.executed" or first[_KIND] == best[_KIND]):
+            found[name] = first[name]
+    if first[_KIND] != best[_KIND]:
+        found["otel_ir.executed"] = best["otel_ir.executed"]
+    who = min([best, *others], key=_knows)
+    return found | {name: who[name] for name in _AGENT} | {_OF: None}
