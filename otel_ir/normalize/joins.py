@@ -3,7 +3,7 @@
 * A tool span without a call id takes that of the message call in its trace with the same tool and the same arguments (where both are
   known), its own parent's first, else the oldest one that no span has taken.
 * The span of a call may give the bare text of its only argument; its name stands in the message.
-* Ids that come again with other arguments are of other calls: what two descriptions both say must not contradict (``_agree``).
+* Ids that come again with other arguments are of other calls: what two descriptions both say must not contradict (``calls.agree``).
 * A call that no span describes becomes a ``tool_call`` event of its own when another request carries its result back (that is the proof
   that it ran), or, without proof, when everything was read. The first span that comes even later is its duplicate, and what it says counts.
 * A guardrail's verdict may stand on the span above it (``tripped``).
@@ -16,12 +16,28 @@ calls.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from otel_ir.normalize.columns import SCRUBBED
+from otel_ir.normalize.calls import (
+    MAX_ALIKE,
+    Call,
+    Extra,
+    Trace,
+    Waiting,
+    agree,
+    call_key,
+    canonical,
+    fits,
+    id_key,
+    keep,
+    key_of,
+    may_answer,
+    nameless,
+    others,
+    variant,
+)
 from otel_ir.normalize.unwrap import members
 
 MAX_CALLS_PER_TRACE = 1024
@@ -32,8 +48,6 @@ MAX_EARLY = 64
 MAX_EARLY_CHARACTERS = 1 << 20
 MAX_ASKED = 200_000
 """Call ids by which a result in another trace finds its call; kept beyond the end of an epoch."""
-MAX_ALIKE = 16
-"""Newest calls kept of one id, which comes again only where somebody gives ids twice."""
 MAX_UNASKED, MAX_UNASKED_CHARACTERS = 20_000, 4096
 """Results that wait for a call of another trace."""
 _BY_CALL = ("ordinal", "position", "result", "error", "executed")
@@ -41,10 +55,6 @@ _EARLY = (*_BY_CALL, "call_id", "tool", "arguments")
 _TO, _TO_MEMBER = "otel_ir.handoff.to", "agent_name"
 _ARGUMENTS, _RESULT, _EXECUTED = "gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "otel_ir.executed"
 _SIZE = "otel_ir.arguments.size"
-_STARTS = ("", "{", "[", '"')
-"""Of JSON, or of a Python literal: no bare text."""
-_MIN_CUT = 8
-"""Characters from which on one text that begins with the other may be the same, cut."""
 _JOINED = {
     _ARGUMENTS: "arguments",
     _RESULT: "result",
@@ -54,54 +64,6 @@ _JOINED = {
     _TO: "to",
 }
 """Column -> what a row of ``join_rows`` must lack for it to be told."""
-
-
-@dataclass(slots=True)
-class Call:
-    """A call seen in messages; ``row`` is the message row it was first seen in, ``taken`` the event that describes it.
-
-    ``met``: whether a span describes it; while false, ``taken`` is an event made of messages. ``answered``: a result was seen.
-    ``bare``: whether the event may lack arguments or result.
-    """
-
-    row: dict[str, Any]
-    ordinal: int
-    arguments: str | None
-    taken: str | None = None
-    met: bool = False
-    answered: bool = False
-    bare: bool = True
-
-
-@dataclass(slots=True)
-class Waiting:
-    """A tool event that has no call id yet."""
-
-    event: str
-    tool: str
-    parent: str | None
-    arguments: str | None
-
-
-@dataclass(slots=True)
-class Trace:
-    """Calls and events of one trace that may still find each other. ``early``: message rows of results that came before their call."""
-
-    ordinal: int
-    calls: dict[str, Call] = field(default_factory=dict)
-    waiting: list[Waiting] = field(default_factory=list)
-    early: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Extra:
-    """Something that became known about an event: (event, ordinal, column, value). ``fill``: counts only if the event lacks it."""
-
-    event: str
-    ordinal: int
-    column: str
-    value: Any
-    fill: bool = False
 
 
 class Joins:
@@ -121,8 +83,8 @@ class Joins:
     ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]], list[Extra]]:
         """One frame's tool and guardrail events, message rows, and spans with a verdict, each in journal order.
 
-            ``calls`` say which tool events stated the same id (``stated``: a list of id, journal record, whether they lack arguments or result,
-        and bare arguments).
+            ``calls`` say which tool events stated the same id (``stated``: a list of id, journal record, whether arguments or result
+        lack, and bare arguments).
 
         -> (columns to set on events of this frame, message rows that became events, what became known about earlier events).
         """
@@ -164,15 +126,15 @@ class Joins:
     def _call(self, row: dict[str, Any], found: list[Extra]) -> None:
         trace = self.traces.setdefault(row["trace"], Trace(row["ordinal"]))
         arguments = canonical(row["arguments"])
-        key = _variant(trace, _call_key(row), arguments) or _nameless(row, trace)
+        key = variant(trace, call_key(row), arguments) or nameless(row, trace)
         if key is None or key in trace.calls or len(trace.calls) >= MAX_CALLS_PER_TRACE:
             return
         call = trace.calls[key] = Call(row, row["ordinal"], arguments)
-        alike = self.asked.setdefault(_id_key(row), [])
+        alike = self.asked.setdefault(id_key(row), [])
         alike.append((row["ordinal"], row["trace"], key))
         del alike[:-MAX_ALIKE]
         for stated in row["stated"] or ():
-            if stated["ordinal"] <= row["ordinal"] and _agree(stated["text"], call.arguments):
+            if stated["ordinal"] <= row["ordinal"] and agree(stated["text"], call.arguments):
                 if call.taken is None:
                     call.taken, call.met, call.bare = stated["id"], True, stated["bare"]
                 if stated["bare"]:
@@ -181,7 +143,7 @@ class Joins:
         if call.met:
             return
         for waiting in sorted(trace.waiting, key=lambda one: one.parent != row["parent"]):
-            if _fits(call, waiting.tool, waiting.arguments):
+            if fits(call, waiting.tool, waiting.arguments):
                 trace.waiting.remove(waiting)
                 call.taken, call.met = waiting.event, True
                 _tell(waiting.event, row["ordinal"], _ARGUMENTS, row["arguments"], found)
@@ -198,15 +160,17 @@ class Joins:
         trace = self.traces.setdefault(event["trace"], Trace(event["ordinal"]))
         arguments = canonical(event["arguments"])
         if event["call_id"] is not None:
-            call = trace.calls.get(_variant(trace, _key_of(event["call_id"], event["tool"]), arguments) or "")
+            call = trace.calls.get(variant(trace, key_of(event["call_id"], event["tool"]), arguments) or "")
             if call is not None and not call.met:
                 _meet(call, event, found)
             elif call is not None:
                 # The id came again; what the span does not say of its call is as likely the same.
                 _tell(event["id"], event["ordinal"], _ARGUMENTS, call.row["arguments"], found)
                 _name(call, event["id"], event["arguments"], event["ordinal"], found)
+            else:
+                _change(trace, event["call_id"], event["tool"])
             return
-        fitting = [call for call in trace.calls.values() if _fits(call, event["tool"], arguments)]
+        fitting = [call for call in trace.calls.values() if fits(call, event["tool"], arguments)]
         if fitting:
             call = min(fitting, key=lambda one: one.row["parent"] != event["parent"])
             if call.row["call_id"] is not None:
@@ -226,44 +190,45 @@ class Joins:
 
     def _result(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         trace = self.traces.setdefault(row["trace"], Trace(row["ordinal"]))
-        key = _variant(trace, _call_key(row), canonical(row["arguments"]))
+        key = variant(trace, call_key(row), canonical(row["arguments"]))
         if row["call_id"] is None:
             return []
         if key not in trace.calls and (call := self._elsewhere(row)):
             return [] if call.answered else _proven(self.traces[call.row["trace"]], call, row, found)
         if key not in trace.calls and len(self.unasked) < MAX_UNASKED and len(row["result"] or "") <= MAX_UNASKED_CHARACTERS:
-            _keep(self.unasked.setdefault(_id_key(row), []), row, MAX_ALIKE)
+            keep(self.unasked.setdefault(id_key(row), []), row, MAX_ALIKE)
         if key is None:
             return []
         if key not in trace.calls:
+            _change(trace, row["call_id"], row["tool"])
             # Its call may still come; or the request repeats a call that was made before our time, or in another trace.
             size = sum(len(one["result"] or "") for one in trace.early) + len(row["result"] or "")
             if size <= MAX_EARLY_CHARACTERS:
-                _keep(trace.early, {name: row[name] for name in _EARLY}, MAX_EARLY)
+                keep(trace.early, {name: row[name] for name in _EARLY}, MAX_EARLY)
             return []
         return _proven(trace, trace.calls[key], row, found)
 
     def _elsewhere(self, row: dict[str, Any]) -> Call | None:
         """The newest call with this id, in its own trace or another one of the same service, that the row may be the result of."""
-        calls = [self.traces[trace].calls.get(key) for _, trace, key in self.asked.get(_id_key(row), ()) if trace in self.traces]
-        fitting = [call for call in calls if call is not None and _may_answer(row, call)]
+        calls = [self.traces[trace].calls.get(key) for _, trace, key in self.asked.get(id_key(row), ()) if trace in self.traces]
+        fitting = [call for call in calls if call is not None and may_answer(row, call)]
         own = [call for call in fitting if call.row["trace"] == row["trace"]]
         return next(reversed(own or [call for call in fitting if not call.answered] or fitting), None)
 
     def _answered(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         """The call was new in this record, and its result may be known from an earlier one."""
         trace = self.traces[row["trace"]]
-        key = _variant(trace, _call_key(row), canonical(row["arguments"]))
+        key = variant(trace, call_key(row), canonical(row["arguments"]))
         if key not in trace.calls or row["call_id"] is None:
             return []
         call, result = trace.calls[key], None
-        for early in (trace.early, self.unasked.get(_id_key(row), [])):
-            fitting = next((one for one in early if one["call_id"] == row["call_id"] and _may_answer(one, call)), None)
+        for early in (trace.early, self.unasked.get(id_key(row), [])):
+            fitting = next((one for one in early if one["call_id"] == row["call_id"] and may_answer(one, call)), None)
             if fitting is not None:
                 early.remove(fitting)
                 result = result or fitting
-        if not self.unasked.get(_id_key(row), True):
-            del self.unasked[_id_key(row)]
+        if not self.unasked.get(id_key(row), True):
+            del self.unasked[id_key(row)]
         if result is None:
             return []
         now = {"ordinal": row["ordinal"], "position": row["position"]}
@@ -274,7 +239,7 @@ class Joins:
         left = []
         for trace in self.traces.values():
             for call in trace.calls.values():
-                if call.taken is None and not _changed(trace, call):
+                if call.taken is None and not call.changed:
                     left += _derived(trace, call, {"ordinal": ordinal, "executed": "unknown"})
         return left
 
@@ -315,78 +280,12 @@ def _by_ordinal(rows: list[dict[str, Any]]) -> defaultdict[int, list[dict[str, A
     return found
 
 
-def _key_of(call_id: str, tool: str | None) -> str:
-    # Ids and names come from outside: the length keeps two pairs apart that read alike.
-    return f"{len(call_id)}:{call_id}/{tool}"
-
-
-def _call_key(row: dict[str, Any]) -> str | None:
-    return _key_of(row["call_id"], row["tool"]) if row["call_id"] is not None and row["tool"] is not None else None
-
-
-def _nameless(row: dict[str, Any], trace: Trace) -> str | None:
-    """The key of a call to which the model's answer gives no id: the answer itself, and the how many-eth of them it is."""
-    if row["call_id"] is not None or row["tool"] is None:
-        return None
-    start = f"-:{row['event']}/{row['tool']}/"
-    return start + str(sum(key.startswith(start) for key in trace.calls))
-
-
-def _variant(trace: Trace, key: str | None, arguments: str | None) -> str | None:
-    """The key of the call with this id and tool that the arguments are of: one that is known, else a new one."""
-    if key is None:
-        return None
-    for number in range(MAX_ALIKE):
-        variant = f"{key}~{number}" if number else key
-        if variant not in trace.calls or _agree(arguments, trace.calls[variant].arguments):
-            return variant
-    return key
-
-
-def _agree(one: str | None, other: str | None) -> bool:
-    """Whether two descriptions may be of the same call: of no argument that both give whole they say different things.
-
-    One of them may be the bare text of a single argument, cut, or scrubbed; may lack arguments, or have some that the framework added.
-    """
-    if one is None or other is None or one == other:
-        return True
-    ours, theirs = members(one), members(other)
-    if ours and theirs:
-        return all(_alike(ours[name], theirs[name]) for name in ours.keys() & theirs.keys())
-    bare, named = (one, theirs) if theirs else (other, ours)
-    return not named or bare.lstrip()[:1] in _STARTS or any(_alike(bare, value) for value in named.values())
-
-
-def _alike(one: str | None, other: str | None) -> bool:
-    return one == other or (one is not None and other is not None and (_scrubbed(one) or _scrubbed(other) or _cut(one, other)))
-
-
-def _cut(one: str, other: str) -> bool:
-    return min(len(one), len(other)) >= _MIN_CUT and (one.startswith(other) or other.startswith(one))
-
-
 def _name(call: Call, event: str, text: str | None, ordinal: int, found: list[Extra]) -> None:
     """Tells the name of a single argument, where the span gives its bare text and the message the whole."""
     named = members(call.arguments or "")
     if text is not None and call.row["arguments"] is not None and [*named.values()] == [text]:
         found.append(Extra(event, ordinal, _ARGUMENTS, call.row["arguments"]))
         found.append(Extra(event, ordinal, _SIZE, len(call.row["arguments"])))
-
-
-def _scrubbed(value: str) -> bool:
-    return any(mark in value for mark in SCRUBBED)
-
-
-def _changed(trace: Trace, call: Call) -> bool:
-    """Whether the call was made with other arguments than the model asked for: a person may edit what they approve."""
-    if call.row["call_id"] is None or call.answered:
-        return False
-    same = (call.row["call_id"], call.row["tool"])
-    return any(one.taken is not None and same == (one.row["call_id"], one.row["tool"]) for one in trace.calls.values())
-
-
-def _fits(call: Call, tool: str | None, arguments: str | None) -> bool:
-    return not call.met and call.row["tool"] == tool and (arguments is None or call.arguments is None or arguments == call.arguments)
 
 
 def _meet(call: Call, event: dict[str, Any], found: list[Extra]) -> None:
@@ -419,6 +318,12 @@ def _said(event: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _change(trace: Trace, call_id: str, tool: str | None) -> None:
+    """A call with this id was made, but with other arguments than the model's calls with that id."""
+    for call in others(trace, call_id, tool):
+        call.changed = True
+
+
 def _proven(trace: Trace, call: Call, result: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
     """The event of a call that ran and that nothing describes yet. ``result``: the message row of the result."""
     first, call.answered = not call.answered, True
@@ -448,30 +353,3 @@ def _tell(event: str, ordinal: int, column: str, value: Any, found: list[Extra])
         found.append(Extra(event, ordinal, _TO, to, fill=True))
     if column != _EXECUTED:
         found.append(Extra(event, ordinal, f"otel_ir.{column.rpartition('.')[2]}.size", len(value), fill=True))
-
-
-def _id_key(row: dict[str, Any]) -> str:
-    return f"{row['tenant'] or ''}\x1f{row['sender'] or ''}\x1f{row['service.name'] or ''}\x1f{row['call_id']}"
-
-
-def _may_answer(result: dict[str, Any], call: Call) -> bool:
-    """Whether the result may be that of the call, as far as both say."""
-    tool = result["tool"] is None or result["tool"] == call.row["tool"]
-    return tool and _agree(canonical(result["arguments"]), call.arguments)
-
-
-def _keep(results: list[dict[str, Any]], row: dict[str, Any], most: int) -> None:
-    """Keeps a result unless one like it is kept: requests repeat what was said before."""
-    what = ("call_id", "tool", "arguments", "result")
-    if len(results) < most and not any(all(one[name] == row[name] for name in what) for one in results):
-        results.append(row)
-
-
-def canonical(arguments: str | None) -> str | None:
-    """Arguments in one spelling where they are JSON (sorted keys, no spaces), else as they are."""
-    if arguments is None:
-        return None
-    try:
-        return msgspec.json.encode(msgspec.json.decode(arguments), order="sorted").decode()
-    except (msgspec.DecodeError, RecursionError):
-        return arguments

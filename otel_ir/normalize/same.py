@@ -21,9 +21,9 @@ import msgspec
 import polars as pl
 
 from otel_ir.model import TOLD_COLUMNS
+from otel_ir.normalize.calls import Extra
 from otel_ir.normalize.dialects import DIALECTS
 from otel_ir.normalize.few import Mask, is_among
-from otel_ir.normalize.joins import Extra
 from otel_ir.normalize.opened import IDENTITY_BITS, lacks
 from otel_ir.normalize.table import DETAIL
 

@@ -16,12 +16,14 @@ import polars as pl
 
 from otel_ir.model import EVENT_SCHEMA, PATCH_SCHEMA, TOLD_COLUMNS
 from otel_ir.normalize.arguments import argument_columns, bare_texts, is_argument
+from otel_ir.normalize.calls import MAX_ALIKE, Extra
 from otel_ir.normalize.columns import LOG_MARK, scoped_id
 from otel_ir.normalize.few import FEW, Mask, is_among, is_null
 from otel_ir.normalize.hashes import Keys, Numbers, firsts, hashed, mixed
 from otel_ir.normalize.identity import AGENT, CONVERSATION, NOBODY, USER, Node, Slot, TraceLimits, Traces, agent_of
 from otel_ir.normalize.join_rows import SCOPE, join_rows, trace_keys
-from otel_ir.normalize.joins import MAX_ALIKE, Extra, Joins
+from otel_ir.normalize.joins import Joins
+from otel_ir.normalize.once import Erring, Once
 from otel_ir.normalize.opened import IDENTITY_BITS, KNOWN_SCHEMA, LACKS, LEARNT, SLOT, Opened, as_of, identity, lacks, nobody, with_nobody
 from otel_ir.normalize.rows import DESCRIBES
 from otel_ir.normalize.same import Same
@@ -58,10 +60,7 @@ class Weaver:
         self.joins = Joins()
         self.same = Same()
         self.twice = Twice()
-        self.failed: dict[int, int] = {}
-        """key of a span -> first journal record from which on an error below it is known"""
-        self.erring: dict[int, tuple[str, int]] = {}
-        """key of a span that counts as an error until one below it is known -> its event, and the journal record of that"""
+        self.once = Once()
         self.described: dict[int, list[tuple[int, int]]] = {}
         """key of a span that is not there yet -> what log records say about it: (number of an identity, journal record)"""
         self.opened = Opened()
@@ -182,12 +181,8 @@ class Weaver:
         return numbers
 
     def _once(self, events: pl.DataFrame, arrived: Keys) -> tuple[pl.DataFrame, list[Extra]]:
-        """An error counts once, on the leaf: ``error`` is false on a span under which an error is known, and told false when that is later.
-
-        Children end, and so arrive, before their parents; what the parent says of the failure stays in ``error.type`` and ``.message``.
-        """
-        failed = self.failed
-        passed = arrived[pl.Series(arrived).is_in(pl.Series(list(failed), dtype=pl.UInt64).implode()).to_numpy()].tolist() if failed else []
+        """An error counts once, on the leaf (once.py)."""
+        passed = self.once.passed(arrived)
         errs = bool(events["error"].any())
         if not errs and not passed:
             return events, []
@@ -196,35 +191,11 @@ class Weaver:
         keys, parents = self._keys_of(erring, "span_id"), self._keys_of(erring, "otel_ir.parent_span_id")
         # A log record stands in its span, and is a leaf itself.
         keys = np.where(erring[_EVENT].str.contains(LOG_MARK, literal=True).to_numpy(), np.uint64(0), keys)
-        at = erring["otel_ir.journal.ordinal"].to_list()
-        marks = [(parent, ordinal) for parent, ordinal in zip(parents.tolist(), at, strict=True)]
-        marks += [(node.parent, node.ordinal) for node in self.traces.above(passed) if node]
-        above = self._mark(marks)
-        again = []
-        for key, ordinal, event in zip(keys.tolist(), at, erring[_EVENT].to_list(), strict=True):
-            if key and failed.get(key, ordinal + 1) <= ordinal:
-                again.append(event)
-            elif key:
-                self.erring[key] = (event, ordinal)
-                above.add(key)
-        late = sorted((failed[key], *self.erring.pop(key)) for key in above if key in failed and key in self.erring)
-        found = [Extra(event, ordinal, "error", value=False) for ordinal, event, _ in late]
-        if not again:
-            return events, found
-        return events.with_columns(error=pl.col("error") & ~pl.col(_EVENT).is_in(pl.Series(again).implode())), found
-
-    def _mark(self, marks: list[tuple[int, int]]) -> set[int]:
-        """Notes spans under which an error is known, and since when; -> those of which that is new."""
-        failed, new = self.failed, set()
-        while marks:
-            # An error is known above a span from the moment on at which both are there.
-            better = [(key, ordinal) for key, ordinal in marks if key and failed.get(key, ordinal + 1) > ordinal]
-            for key, ordinal in better:
-                failed[key] = min(ordinal, failed.get(key, ordinal))
-                new.add(key)
-            above = self.traces.above([key for key, _ in better])
-            marks = [(node.parent, max(ordinal, node.ordinal)) for (_, ordinal), node in zip(better, above, strict=True) if node]
-        return new
+        columns = (erring[_EVENT].to_list(), keys.tolist(), parents.tolist(), erring["otel_ir.journal.ordinal"].to_list())
+        again, found = self.once.fold([Erring(*row) for row in zip(*columns, strict=True)], passed, self.traces.above)
+        if again:
+            events = events.with_columns(error=pl.col("error") & ~pl.col(_EVENT).is_in(pl.Series(again).implode()))
+        return events, found
 
     def finish(self) -> Woven:
         """What remains to be said when everything was read: calls without an answer, and agents that nobody named (their service)."""
@@ -363,7 +334,8 @@ class Weaver:
             "joins": self.joins.state(),
             "same": self.same.state(),
             "twice": self.twice.state(),
-            "weave": msgspec.msgpack.encode((self.seed, self.failed, self.erring, self.described, rest)),
+            "once": self.once.state(),
+            "weave": msgspec.msgpack.encode((self.seed, self.described, rest)),
             "opened": opened,
             "stated": self.stated,
         }
@@ -374,8 +346,8 @@ class Weaver:
         self.joins.restore(state["joins"])
         self.same.restore(state["same"])
         self.twice.restore(state["twice"])
-        self.seed, self.failed, erring, described, rest = msgspec.msgpack.decode(state["weave"], strict=False)
-        self.erring = {key: (event, ordinal) for key, (event, ordinal) in erring.items()}
+        self.once.restore(state["once"])
+        self.seed, described, rest = msgspec.msgpack.decode(state["weave"], strict=False)
         self.described = {key: [(number, at) for number, at in said] for key, said in described.items()}
         self.opened.restore(state["opened"], rest)
         self.stated = state["stated"]
@@ -391,8 +363,7 @@ class Weaver:
         self.same.end_epoch(first or 0)
         self.twice.end_epoch(first or 0)
         if first is not None:
-            self.failed = {key: ordinal for key, ordinal in self.failed.items() if ordinal >= first}
-            self.erring = {key: event for key, event in self.erring.items() if event[1] >= first}
+            self.once.forget(first)
             self.described = {key: kept for key, said in self.described.items() if (kept := [one for one in said if one[1] >= first])}
             self.stated = self.stated.filter(pl.col("ordinal") >= first)
         return first
@@ -445,7 +416,19 @@ def _awaits_more() -> pl.Expr:
 
 def _opens(events: pl.DataFrame) -> Numbers:
     """The rows of a few events that may still learn something."""
-    columns = (events[name] for name in (SLOT, LACKS, "event.type", "gen_ai.tool.call.id", _ARGUMENTS, "otel_ir.guardrail.triggered", "error", "otel_ir.dialect"))
+    columns = (
+        events[name]
+        for name in (
+            SLOT,
+            LACKS,
+            "event.type",
+            "gen_ai.tool.call.id",
+            _ARGUMENTS,
+            "otel_ir.guardrail.triggered",
+            "error",
+            "otel_ir.dialect",
+        )
+    )
     rows = zip(*(column.to_list() for column in columns), strict=True)
     open_ = [
         slot

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
+import polars as pl
 import pytest
 from reference.fold import Record
 from reference.streams import frames
@@ -38,8 +41,11 @@ def _errors(records: list[list[dict]], cut: list[int]) -> set[str]:
     ]  # fmt: skip
     weaver, found, at = Weaver(), set(), 0
     for end in cut:
-        events = weaver.fold(*frames(stream[at:end]), CALL_SCHEMA.to_frame()).events
-        found |= {span[0] for span in events.filter("error")["span_id"].to_list()}
+        woven = weaver.fold(*frames(stream[at:end]), CALL_SCHEMA.to_frame())
+        found |= {event.rpartition("/")[2][0] for event in woven.events.filter("error")["otel_ir.event.id"].to_list()}
+        taken = woven.patches.filter(~pl.col("error"))["otel_ir.event.id"].to_list()
+        assert all(event.rpartition("/")[2][0] in found for event in taken)
+        found -= {event.rpartition("/")[2][0] for event in taken}
         at = end
     return found
 
@@ -51,7 +57,13 @@ def test_the_leaf_keeps_the_error_and_everything_above_it_passes_it_on(cut: list
 
 @pytest.mark.parametrize("cut", [[4], [1, 4], [2, 4], [1, 2, 3, 4]])
 def test_a_gap_in_the_chain_is_closed_when_its_span_comes(cut: list[int]) -> None:
-    assert _errors([[LEAF], [AGENT], [STEP], [ROOT]], cut) == {"a", "c"}
+    assert _errors([[LEAF], [AGENT], [STEP], [ROOT]], cut) == {"a"}
+
+
+@pytest.mark.parametrize("order", [*permutations((LEAF, STEP, AGENT, ROOT))])
+@pytest.mark.parametrize("cut", [[4], [2, 4], [1, 2, 3, 4]])
+def test_an_error_is_taken_back_from_what_came_before_its_failed_child(order: tuple[dict, ...], cut: list[int]) -> None:
+    assert _errors([[one] for one in order], cut) == {"a"}
 
 
 def test_within_one_request_the_order_of_spans_does_not_matter() -> None:

@@ -1,0 +1,160 @@
+"""Calls as LLM messages tell of them, and when two descriptions are of the same one: by id, tool, and arguments that do not contradict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from otel_ir.normalize.columns import SCRUBBED
+from otel_ir.normalize.unwrap import members
+
+MAX_ALIKE = 16
+"""Newest calls kept of one id, which comes again only where somebody gives ids twice."""
+_STARTS = ("", "{", "[", '"')
+"""Of JSON, or of a Python literal: no bare text."""
+_MIN_CUT = 8
+"""Characters from which on one text that begins with the other may be the same, cut."""
+
+
+@dataclass(slots=True)
+class Call:
+    """A call seen in messages; ``row`` is the message row it was first seen in, ``taken`` the event that describes it.
+
+    ``met``: whether a span describes it; while false, ``taken`` is an event made of messages. ``answered``: a result was seen.
+    ``bare``: whether the event may lack arguments or result. ``changed``: the call was made with other arguments than the model asked for,
+    for a person may edit what they approve.
+    """
+
+    row: dict[str, Any]
+    ordinal: int
+    arguments: str | None
+    taken: str | None = None
+    met: bool = False
+    answered: bool = False
+    bare: bool = True
+    changed: bool = False
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A tool event that has no call id yet."""
+
+    event: str
+    tool: str
+    parent: str | None
+    arguments: str | None
+
+
+@dataclass(slots=True)
+class Trace:
+    """Calls and events of one trace that may still find each other. ``early``: message rows of results that came before their call."""
+
+    ordinal: int
+    calls: dict[str, Call] = field(default_factory=dict)
+    waiting: list[Waiting] = field(default_factory=list)
+    early: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Extra:
+    """Something that became known about an event: (event, ordinal, column, value). ``fill``: counts only if the event lacks it."""
+
+    event: str
+    ordinal: int
+    column: str
+    value: Any
+    fill: bool = False
+
+
+def key_of(call_id: str, tool: str | None) -> str:
+    # Ids and names come from outside: the length keeps two pairs apart that read alike.
+    return f"{len(call_id)}:{call_id}/{tool}"
+
+
+def call_key(row: dict[str, Any]) -> str | None:
+    return key_of(row["call_id"], row["tool"]) if row["call_id"] is not None and row["tool"] is not None else None
+
+
+def nameless(row: dict[str, Any], trace: Trace) -> str | None:
+    """The key of a call to which the model's answer gives no id: the answer itself, and the how many-eth of them it is."""
+    if row["call_id"] is not None or row["tool"] is None:
+        return None
+    start = f"-:{row['event']}/{row['tool']}/"
+    return start + str(sum(key.startswith(start) for key in trace.calls))
+
+
+def variant(trace: Trace, key: str | None, arguments: str | None) -> str | None:
+    """The key of the call with this id and tool that the arguments are of: one that is known, else a new one."""
+    if key is None:
+        return None
+    for number in range(MAX_ALIKE):
+        variant = f"{key}~{number}" if number else key
+        if variant not in trace.calls or agree(arguments, trace.calls[variant].arguments):
+            return variant
+    return key
+
+
+def agree(one: str | None, other: str | None) -> bool:
+    """Whether two descriptions may be of the same call: of no argument that both give whole they say different things.
+
+    One of them may be the bare text of a single argument, cut, or scrubbed; may lack arguments, or have some that the framework added.
+    """
+    if one is None or other is None or one == other:
+        return True
+    ours, theirs = members(one), members(other)
+    if ours and theirs:
+        return all(_alike(ours[name], theirs[name]) for name in ours.keys() & theirs.keys())
+    bare, named = (one, theirs) if theirs else (other, ours)
+    return not named or bare.lstrip()[:1] in _STARTS or any(_alike(bare, value) for value in named.values())
+
+
+def _alike(one: str | None, other: str | None) -> bool:
+    return one == other or (one is not None and other is not None and (_scrubbed(one) or _scrubbed(other) or _cut(one, other)))
+
+
+def _cut(one: str, other: str) -> bool:
+    return min(len(one), len(other)) >= _MIN_CUT and (one.startswith(other) or other.startswith(one))
+
+
+def _scrubbed(value: str) -> bool:
+    return any(mark in value for mark in SCRUBBED)
+
+
+def others(trace: Trace, call_id: str, tool: str | None) -> list[Call]:
+    """The calls with this id, whatever their arguments."""
+    key = key_of(call_id, tool)
+    names = (f"{key}~{number}" if number else key for number in range(MAX_ALIKE))
+    return [trace.calls[name] for name in names if name in trace.calls]
+
+
+def fits(call: Call, tool: str | None, arguments: str | None) -> bool:
+    return not call.met and call.row["tool"] == tool and (arguments is None or call.arguments is None or arguments == call.arguments)
+
+
+def id_key(row: dict[str, Any]) -> str:
+    return f"{row['tenant'] or ''}\x1f{row['sender'] or ''}\x1f{row['service.name'] or ''}\x1f{row['call_id']}"
+
+
+def may_answer(result: dict[str, Any], call: Call) -> bool:
+    """Whether the result may be that of the call, as far as both say."""
+    tool = result["tool"] is None or result["tool"] == call.row["tool"]
+    return tool and agree(canonical(result["arguments"]), call.arguments)
+
+
+def keep(results: list[dict[str, Any]], row: dict[str, Any], most: int) -> None:
+    """Keeps a result unless one like it is kept: requests repeat what was said before."""
+    what = ("call_id", "tool", "arguments", "result")
+    if len(results) < most and not any(all(one[name] == row[name] for name in what) for one in results):
+        results.append(row)
+
+
+def canonical(arguments: str | None) -> str | None:
+    """Arguments in one spelling where they are JSON (sorted keys, no spaces), else as they are."""
+    if arguments is None:
+        return None
+    try:
+        return msgspec.json.encode(msgspec.json.decode(arguments), order="sorted").decode()
+    except (msgspec.DecodeError, RecursionError):
+        return arguments
