@@ -9,12 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from otel_ir.cli.output import Format, note, print_rows
+from otel_ir.cli.output import Format, console, name, note, print_rows
 from otel_ir.cli.stores import DATA, Data, Form, Limit, Url, moment, open_ledger
 
 _TABLE = ("otel_ir.agent.id", "dialects", "tools", "models", "system_prompt", "first_seen", "last_seen")
 _SHORT = 12
 """Characters of a fingerprint in a table."""
+_NARROW = 120
+"""Columns of a terminal below which a table of agents cannot be read: each stands in lines of its own then."""
+_MOST = 20
+"""Names of one kind that are shown of an agent."""
 
 Paths = Annotated[
     list[Path] | None,
@@ -47,9 +51,9 @@ def agents(
     start = None if since is None else moment(since, time.time_ns())
     rows = _of_files(paths, service, start)[:limit] if paths else _of_ledger(data, ledger, service, start, limit)
     if form is Format.TABLE:
-        rows = [_short(row) for row in rows]
-    if rows or form is not Format.TABLE:
-        print_rows(rows, form, columns=(*_TABLE, *(("events",) if paths else ())))
+        _print(rows, (*_TABLE, *(("events",) if paths else ())))
+    else:
+        print_rows(rows, form)
     if not rows:
         chosen = " that fits" if service is not None or since is not None else ""
         where = "in these files" if paths else "yet: send your agents' OTLP to `otel-ir serve` (docs/quickstart.md)"
@@ -57,12 +61,31 @@ def agents(
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
-    """For a table: times to the second, and as much of a fingerprint as tells two apart."""
+    """For people: times to the second, names on one line, and as much of a fingerprint as tells two apart."""
+    lists = {key: [name(one) for one in row[key][:_MOST]] for key in ("dialects", "tools", "models")}
+    more = {key: [*lists[key], f"and {len(row[key]) - _MOST} more"] for key in lists if len(row[key]) > _MOST}
+    times = {key: row[key][:19] + "Z" for key in ("first_seen", "last_seen")}
     return (
         row
-        | {"system_prompt": (row["system_prompt"] or "")[:_SHORT]}
-        | {name: row[name][:19] + "Z" for name in ("first_seen", "last_seen")}
+        | lists
+        | more
+        | times
+        | {"otel_ir.agent.id": name(row["otel_ir.agent.id"]), "system_prompt": (row["system_prompt"] or "")[:_SHORT]}
     )
+
+
+def _print(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    out, shown = console(), [_short(row) for row in rows]
+    if not out.is_terminal or out.width >= _NARROW:
+        if shown:
+            print_rows(shown, Format.TABLE, columns=columns)
+        return
+    for row in shown:
+        out.print(row[columns[0]], style="bold", soft_wrap=True)
+        for key in columns[1:]:
+            value = ", ".join(row[key]) if isinstance(row[key], list) else row[key]
+            if value:
+                out.print(f"  {key:<14}{value}", soft_wrap=True)
 
 
 def _of_ledger(data: Path, url: str | None, service: str | None, since: int | None, limit: int) -> list[dict[str, Any]]:

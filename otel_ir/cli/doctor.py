@@ -51,8 +51,14 @@ def doctor(
     else:
         records, checks, rules = _installation(config, data, rules, response, newest * _MIB)
     library = _library(rules, strict=bool(paths))
-    found = _diagnosed(records, library, service)
-    told = {"checks": checks, "services": found.services, "agents": found.agents, "faults": found.faults}
+    found = _diagnosed(records, library, service, live=not paths)
+    told = {
+        "checks": checks,
+        "services": found.services,
+        "agents": found.agents,
+        "switch_on": found.switch_on,
+        "faults": found.faults,
+    }
     _print(told, form)
     if found.faults or any(one["result"] == "fault" for one in checks):
         raise typer.Exit(EXIT_FAILED)
@@ -92,15 +98,15 @@ def _library(rules: Path | None, *, strict: bool) -> Library:
     return library
 
 
-def _diagnosed(records: list[Record], library: Library, service: str | None) -> Diagnosis:
+def _diagnosed(records: list[Record], library: Library, service: str | None, *, live: bool) -> Diagnosis:
     from otel_ir.doctor.coverage import coverage
     from otel_ir.doctor.diagnose import diagnose
-    from otel_ir.doctor.survey import survey
+    from otel_ir.doctor.survey import QUIET, survey
     from otel_ir.model_lifecycle import DRILL_SERVICE
     from otel_ir.offline import final_form
 
     covers = coverage(final_form(records, library.ruleset), library.ruleset.fields)
-    services = survey(records)
+    services = survey(records, QUIET if live else 0)
 
     def wanted(name: str) -> bool:
         return name == service if service is not None else name != DRILL_SERVICE
@@ -109,17 +115,21 @@ def _diagnosed(records: list[Record], library: Library, service: str | None) -> 
 
 
 def _print(told: dict[str, Any], form: Format) -> None:
-    import json
-
     from otel_ir.cli.doctor_text import print_told
+    from otel_ir.cli.output import print_json
 
     if form is Format.JSON:
-        typer.echo(json.dumps(told, ensure_ascii=False, indent=2))
+        print_json(told)
     elif form is Format.NDJSON:
-        kinds = {"checks": "check", "services": "service", "agents": "agent"}
+        kinds = {"checks": "check", "services": "service", "agents": "agent", "switch_on": "setting"}
         print_rows(({"kind": kind} | row for name, kind in kinds.items() for row in told[name]), form)
     else:
         print_told(told)
-        note(f"{len(told['agents'])} agents; {told['faults']} times a rule can never fire on one of them")
+        agents, faults = len(told["agents"]), told["faults"]
+        note(
+            f"{agents} {'agent' if agents == 1 else 'agents'}; {'once' if faults == 1 else f'{faults} times'} a rule can never fire on one"
+        )
         if not told["agents"]:
-            note("no event of an agent was found: see what each dialect needs in docs/dialects.md")
+            spans, logs = (sum(one[kind] for one in told["services"]) for kind in ("spans", "logs"))
+            where = f"no event of an agent was found in {spans} spans and {logs} log records"
+            note(f"{where}: docs/dialects.md says what is read, docs/quickstart.md how to send it")

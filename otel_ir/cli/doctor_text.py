@@ -2,61 +2,138 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
+from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
-from otel_ir.cli.output import clean, console
+from otel_ir.cli.output import clean, console, name
 
 _STYLES = {"ok": "green", "warning": "yellow", "fault": "bold red"}
 _LABEL = 10
-_MOST = 12
-"""Entries of one list that are shown."""
+_MOST, _MOST_AGENTS, _MOST_SERVICES = 12, 20, 50
+"""Entries of one list, agents of one service, and services that are shown."""
+_FEW = 3
+_Row = dict[str, Any]
 
 
-def print_told(told: dict[str, Any]) -> None:
-    """Checks, services with something to say, agents."""
+class _Line(NamedTuple):
+    """One line: how far it is indented, its label, what it says."""
+
+    indent: int
+    label: str
+    text: str
+    style: str = ""
+
+
+def print_told(told: _Row) -> None:
+    """Checks, then each service with its agents, then what to switch on over all of them."""
     out = console()
     for one in told["checks"]:
-        line = Text(f"{one['result']:<8}", style=_STYLES[one["result"]])
-        line.append(f"{one['check']:<12}", style="bold").append(clean(one["detail"]), style="")
+        line = Text().append(f"{one['result']:<8}", style=_STYLES[one["result"]]).append(f"{one['check']:<12}", style="bold")
+        line.append(clean(one["detail"]))
         if one["hint"]:
             line.append(f"  ({clean(one['hint'])})", style="dim")
         out.print(line, soft_wrap=True)
-    for service in told["services"]:
-        for text in service["notes"]:
-            name = clean(service["service.name"]) or "(no service.name)"
-            out.print(Text(f"\n{name}", style="bold").append(f"  {clean(text)}", style="yellow"), soft_wrap=True)
+    of: dict[tuple[str, str], list[_Row]] = {}
     for agent in told["agents"]:
+        of.setdefault((agent["otel_ir.tenant"], agent["service.name"]), []).append(agent)
+    for service in told["services"][:_MOST_SERVICES]:
+        _print(out, _service(service))
+        agents = of.get((service["otel_ir.tenant"], service["service.name"]), [])
+        for agent in agents[:_MOST_AGENTS]:
+            _print(out, _agent(agent))
+        if len(agents) > _MOST_AGENTS:
+            _print(out, [_Line(2, "", f"and {len(agents) - _MOST_AGENTS} agents more (--format json)")])
+    if len(told["services"]) > _MOST_SERVICES:
+        _print(out, [_Line(0, "", f"and {len(told['services']) - _MOST_SERVICES} services more (--service NAME, --format json)")])
+    if len(told["services"]) > 1 and told["switch_on"]:
         out.print("")
-        for line in _agent(agent):
-            out.print(line, soft_wrap=True)
+        _print(out, [_Line(0, "", "over all services, what helps most first", "bold")])
+        _print(out, _settings(told["switch_on"], everywhere=True))
 
 
-def _agent(agent: dict[str, Any]) -> Iterator[Text]:
+def _service(service: _Row) -> Iterator[_Line]:
+    title = name(service["service.name"]) or "(no service.name)"
+    tenant = f" of tenant {name(service['otel_ir.tenant'])}" if service["otel_ir.tenant"] else ""
+    yield _Line(0, "", "")
+    yield _Line(0, "", f"{title}{tenant}  {_count(service['spans'], 'span')}, {_count(service['logs'], 'log record')}", "bold")
+    for one in service["scopes"][:_MOST]:
+        version = f" {name(one['version'])}" if one["version"] else ""
+        by = "nobody reads it" if one["dialect"] is None else f"{one['dialect']}{' (a guess)' if one['guess'] else ''}"
+        yield _Line(2, "dialect", f"{by}: {one['rows']} of {name(one['scope']) or '(no scope)'}{version}")
+    yield from _more(2, "dialect", service["scopes"])
+    for text in service["notes"]:
+        yield _Line(2, "note", clean(text), "yellow")
+    yield from _settings(service["remedies"], everywhere=False)
+
+
+def _settings(rows: list[_Row], *, everywhere: bool) -> Iterator[_Line]:
+    for one in rows[:_MOST]:
+        where = ""
+        if everywhere:
+            few = ", ".join(name(service, 40) or "(no service.name)" for service in one["services"][:_FEW])
+            dots = ", …" if len(one["services"]) > _FEW else ""
+            where = f" for {_count(one['agents'], 'agent')} of {few}{dots}"
+        sees = f"; {', '.join(one['unblinds'])} can see then" if one["unblinds"] else ""
+        note = f" ({one['note']})" if one["note"] and not everywhere else ""
+        yield _Line(2, "switch on", f"{one['setting']} -> {', '.join(one['gives'])}{where}{sees}{note}", "cyan")
+    yield from _more(2, "switch on", rows)
+
+
+def _agent(agent: _Row) -> Iterator[_Line]:
     dialects = ", ".join(f"{one['dialect'] or '?'}{' (a guess)' if one['guess'] else ''}" for one in agent["dialects"])
-    types = ", ".join(f"{count} {name}" for name, count in agent["types"].items())
-    yield Text(clean(agent["otel_ir.agent.id"]), style="bold").append(f"  {clean(dialects)}  {clean(types)}", style="")
-    if not agent["missing"] and not agent["blind"] and not agent["lost"]:
-        yield _line("ok", "nothing is missing", "green")
+    types = ", ".join(f"{count} {kind}" for kind, count in agent["types"].items())
+    yield _Line(0, "", "")
+    yield _Line(2, "", f"{name(agent['otel_ir.agent.id'], 400)}  {clean(dialects)}  {types}", "bold")
+    if not agent["missing"] and not agent["blind"] and not agent["lost"] and not agent["sampling"]:
+        yield _Line(4, "ok", "nothing is missing", "green")
     for one in agent["missing"]:
-        yield _line("missing", f"{one['what']} on {one['events']} of {one['of']}: {one['why']}", "yellow")
-    for name, count in agent["lost"].items():
-        if name != "absent":
-            yield _line("lost", f"{name} on {count} of {agent['events']} events", "yellow")
-    for one in agent["blind"][:_MOST]:
-        how = "can never fire" if one["wholly"] else f"does not see {one['events']} of {one['of']} events"
-        style = "" if one["attribute"] else "bold red" if one["wholly"] else "yellow"
-        yield _line("blind", f"{one['signal']} ({one['severity']}) {how}: it needs {', '.join(one['needs'])}", style)
-    if len(agent["blind"]) > _MOST:
-        yield _line("blind", f"and {len(agent['blind']) - _MOST} more (--format json)", "")
-    for one in agent["remedies"][:_MOST]:
-        note = f" ({one['note']})" if one["note"] else ""
-        yield _line("switch on", f"{one['setting']} -> {', '.join(one['gives'])}{note}", "cyan")
+        yield _Line(4, "missing", f"{one['what']} on {one['events']} of {one['of']}: {one['why']}", "yellow")
+    for loss, count in agent["lost"].items():
+        if loss != "absent":
+            yield _Line(4, "lost", f"{loss} on {count} of {_count(agent['events'], 'event')}", "yellow")
+    yield from _rules(agent)
     for text in agent["notes"]:
-        yield _line("note", text, "")
+        yield _Line(4, "note", clean(text))
 
 
-def _line(label: str, text: str, style: str) -> Text:
-    return Text(f"  {label:<{_LABEL}}", style="dim").append(clean(text), style=style)
+def _rules(agent: _Row) -> Iterator[_Line]:
+    for one in agent["blind"][:_MOST]:
+        how = "can never fire" if one["wholly"] else f"does not see {one['events']} of {_count(one['of'], 'event')}"
+        how = "may fire falsely" if one["falsely"] else how
+        style = "" if one["attribute"] else "bold red" if one["wholly"] else "yellow"
+        needs = ", ".join(name(column) for column in one["needs"])
+        yield _Line(4, "blind", f"{clean(one['signal'])} ({one['severity']}) {how}: it needs {needs}", style)
+    yield from _more(4, "blind", agent["blind"])
+    rules = agent["sampling"]["rules"] if agent["sampling"] else []
+    for one in rules[:_MOST]:
+        detail = f": {one['detail']}" if one["detail"] else ""
+        yield _Line(4, "sampled", f"{clean(one['signal'])} ({one['severity']}) {one['effect']}{detail}", "yellow")
+    yield from _more(4, "sampled", rules)
+
+
+def _more(indent: int, label: str, rows: list[Any]) -> Iterator[_Line]:
+    if len(rows) > _MOST:
+        yield _Line(indent, label, f"and {len(rows) - _MOST} more (--format json)")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _print(out: Console, lines: Iterable[_Line]) -> None:
+    """On a terminal a long line goes on below its text, elsewhere it stays one line."""
+    for line in lines:
+        label = f"{line.label:<{_LABEL}}" if line.label else ""
+        start = " " * line.indent + label
+        if out.is_terminal and len(start) + len(line.text) > out.width > len(start) + _LABEL:
+            grid = Table.grid()
+            grid.add_column(width=len(start), no_wrap=True)
+            grid.add_column(overflow="fold")
+            grid.add_row(Text(start, style="dim"), Text(line.text, style=line.style))
+            out.print(grid)
+        else:
+            out.print(Text().append(start, style="dim").append(line.text, style=line.style), soft_wrap=True)

@@ -41,14 +41,19 @@ def print_rows(rows: Iterable[Mapping[str, Any]], form: Format, *, columns: Sequ
         for row in rows:
             print_line(row)
     elif form is Format.JSON:
-        sys.stdout.write(json.dumps(list(rows), ensure_ascii=False, indent=2, default=str) + "\n")
+        print_json(list(rows))
     else:
         _print_table(list(rows), columns, title)
 
 
 def print_line(row: Mapping[str, Any], out: IO[str] | None = None) -> None:
     """One row as one line of JSON."""
-    (out or sys.stdout).write(json.dumps(row, ensure_ascii=False, separators=(",", ":"), default=str) + "\n")
+    (out or sys.stdout).write(_safe(json.dumps(row, ensure_ascii=False, separators=(",", ":"), default=str)) + "\n")
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout, indented."""
+    sys.stdout.write(_safe(json.dumps(value, ensure_ascii=False, indent=2, default=str)) + "\n")
 
 
 def _print_table(rows: list[Mapping[str, Any]], columns: Sequence[str], title: str) -> None:
@@ -75,15 +80,34 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(_cell(item) for item in value)
-    return clean(str(value))
+    return clean(str(value)).replace("\n", "\\n")
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_UNSEEN = re.compile(f"{_CONTROL.pattern[:-1]}\\x09\\x0a\\u00ad\\u200b-\\u200d\\u2060-\\u2064\\ufeff\\U000e0000-\\U000e007f]")
+_IN_JSON = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+MAX_NAME = 200
+"""Characters of a name that are shown."""
 
 
 def clean(text: str) -> str:
     """Text from outside for a terminal: control characters and changes of direction are shown, not obeyed."""
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _CONTROL.sub(_shown, text)
+
+
+def name(text: str, most: int = MAX_NAME) -> str:
+    """A name from outside on one line: ``clean``, and what cannot be seen or would begin a line is shown, too; a long one is cut."""
+    shown = _UNSEEN.sub(_shown, text[: most + 1])
+    return shown if len(text) <= most and len(shown) <= 2 * most else f"{shown[: most - 1]}…"
+
+
+def _shown(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
+
+
+def _safe(document: str) -> str:
+    """The same JSON without what a terminal would obey; such characters stand inside strings only."""
+    return _IN_JSON.sub(_shown, document)
 
 
 def say(text: str) -> None:

@@ -1,10 +1,10 @@
-"""Which rules cannot fire on an agent, because its telemetry leaves out what they read."""
+"""Which rules cannot fire on an agent, or fire falsely, because its telemetry leaves out what they read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from sigma import conditions, types
 
@@ -20,6 +20,7 @@ class Blind:
     """A rule that cannot match ``events`` of the ``of`` events it looks at; ``needs`` are the columns that it reads in vain.
 
     ``attribute``: not content is missing, but an attribute that is no canonical column never came.
+    ``falsely``: what it does not see is what should keep it from firing.
     """
 
     rule_id: str
@@ -29,11 +30,12 @@ class Blind:
     of: int
     needs: tuple[str, ...]
     attribute: bool = False
+    falsely: bool = False
 
     @property
     def wholly(self) -> bool:
         """Whether it can never fire."""
-        return self.events == self.of
+        return self.events == self.of and not self.falsely
 
 
 def can_match(tree: Any, gone: Callable[[str], bool]) -> bool:
@@ -71,33 +73,103 @@ def _leaf(field: str | None, value: Any, gone: Callable[[str], bool]) -> tuple[b
     return False, True
 
 
+class _Sight(NamedTuple):
+    """``events`` out of ``of`` cannot be seen. ``of`` 0: there is nothing to look at, the rule is idle."""
+
+    events: int
+    of: int
+    needs: tuple[str, ...] = ()
+    attribute: bool = False
+
+    @property
+    def share(self) -> float:
+        return self.events / self.of
+
+
+_IDLE = _Sight(0, 0)
+
+
+def _any(parts: Iterable[_Sight]) -> _Sight:
+    """One that sees is enough."""
+    return min((one for one in parts if one.of), key=lambda one: one.share, default=_IDLE)
+
+
+def _all(parts: Iterable[_Sight]) -> _Sight:
+    """Each must see."""
+    found = list(parts)
+    return _IDLE if any(not one.of for one in found) else max(found, key=lambda one: one.share, default=_Sight(0, 1))
+
+
 def blind_rules(library: Library, cover: AgentCover) -> list[Blind]:
-    """The rules that alert, and the correlations, which cannot fire on some or all events of this agent; the most severe first."""
-    found = [one for rule in library.ruleset.rules if rule.alerts and (one := _blind(library, rule, cover)) is not None]
-    found += [one for item in library.ruleset.correlations if (one := _correlation(library, item, cover)) is not None]
+    """The rules that alert, and the correlations, which cannot fire on some or all events of this agent; the most severe first.
+
+    After them those which may fire falsely.
+    """
+    looks = Looks(library, cover)
+    found = []
+    for item in alerting(library):
+        for sight, falsely in ((looks.at(item.id), False), (looks.away(item), True)):
+            if sight.events:
+                found.append(Blind(item.id, item.signal, item.severity, *sight, falsely=falsely))
     order = ("critical", "high", "medium", "low")
-    return sorted(found, key=lambda one: (not one.wholly, order.index(one.severity), one.signal))
+    return sorted(found, key=lambda one: (one.falsely, not one.wholly, order.index(one.severity), one.signal))
 
 
-def _blind(library: Library, rule: Rule, cover: AgentCover, group_by: tuple[str, ...] = ()) -> Blind | None:
-    """None where the rule sees every event, or where there is none that it looks at."""
-    trees = [condition.parsed for condition in library.entry(rule.id).sigma.detection.parsed_condition]
-    attributes = {name for name in (*rule.fields, *group_by) if name not in EVENT_COLUMNS and not _computed(name)}
-    mine = [one for one in cover.patterns if rule.service in (None, one.event)]
-    never = {name for name in attributes if not any((one.event, name) in cover.came for one in mine)}
-    events, needs, by_content = 0, set[str](), True
-    for pattern in mine:
-        gone = _gone(pattern.missing)
-        lost = [name for name in group_by if name in never or gone(name)]
-        content = bool(lost and not never.issuperset(lost)) or not any(can_match(tree, gone) for tree in trees)
-        if content or lost or not any(can_match(tree, lambda name, gone=gone: name in never or gone(name)) for tree in trees):  # type: ignore[misc]
-            events += pattern.count
-            by_content &= content
-            needs.update(lost or (name for name in rule.fields if gone(name) or name in never))
-    if not events:
-        return None
-    of = sum(one.count for one in mine)
-    return Blind(rule.id, rule.signal, rule.severity, events, of, tuple(sorted(needs)), attribute=not by_content)
+def alerting(library: Library) -> list[Rule | Correlation]:
+    """What can raise an alert by itself."""
+    every: list[Rule | Correlation] = [*library.ruleset.rules, *library.ruleset.correlations]
+    return [one for one in every if one.alerts]
+
+
+@dataclass(slots=True)
+class Looks:
+    """What each rule sees of one agent."""
+
+    library: Library
+    cover: AgentCover
+    known: dict[tuple[str, tuple[str, ...]], _Sight] = field(default_factory=dict)
+
+    def at(self, identity: str, required: tuple[str, ...] = ()) -> _Sight:
+        """What this rule or correlation does not see; of a rule also where one of the ``required`` columns is missing."""
+        key = identity, required
+        if key not in self.known:
+            item = self.library.compiled[identity]
+            self.known[key] = self._rule(item, required) if isinstance(item, Rule) else self._correlation(item)
+        return self.known[key]
+
+    def away(self, item: Rule | Correlation) -> _Sight:
+        """What keeps a correlation from firing, and is not seen: rules whose absence it asks for."""
+        if isinstance(item, Rule) or not self.at(item.id).of or self.at(item.id).share == 1:
+            return _IDLE
+        steps = {step for clause in item.clauses for step in clause.absent}
+        parts = [self.at(item.rules[step], item.read_from(step)) for step in sorted(steps)]
+        parts += [self.at(item.absence.rule, item.group_by)] if item.absence else []
+        parts += [self.at(item.id)] if item.op in ("lt", "lte", "eq", "neq") else []
+        return max((one for one in parts if one.of), key=lambda one: one.share, default=_IDLE)
+
+    def _correlation(self, item: Correlation) -> _Sight:
+        """A count needs any of its rules, an order every one, a condition those of one alternative."""
+        values = (*item.fields, *(item.new_terms.fields if item.new_terms else ()))
+        parts = [self.at(one, (*item.read_from(step), *values)) for step, one in enumerate(item.rules)]
+        if item.clauses:
+            return _any(_all(parts[step] for step in clause.required) for clause in item.clauses)
+        return _any(parts)
+
+    def _rule(self, rule: Rule, required: tuple[str, ...]) -> _Sight:
+        trees = [condition.parsed for condition in self.library.entry(rule.id).sigma.detection.parsed_condition]
+        attributes = {name for name in (*rule.fields, *required) if name not in EVENT_COLUMNS and not _computed(name)}
+        mine = [one for one in self.cover.patterns if rule.service in (None, one.event)]
+        never = {name for name in attributes if not any((one.event, name) in self.cover.came for one in mine)}
+        events, needs, by_content = 0, set[str](), True
+        for pattern in mine:
+            gone = _gone(pattern.missing)
+            lost = [name for name in required if name in never or gone(name)]
+            content = bool(lost and not never.issuperset(lost)) or not any(can_match(tree, gone) for tree in trees)
+            if content or lost or not any(can_match(tree, lambda name, gone=gone: name in never or gone(name)) for tree in trees):  # type: ignore[misc]
+                events += pattern.count
+                by_content &= content
+                needs.update(lost or (name for name in rule.fields if gone(name) or name in never))
+        return _Sight(events, sum(one.count for one in mine), tuple(sorted(needs)), bool(events) and not by_content)
 
 
 def _gone(missing: frozenset[str]) -> Callable[[str], bool]:
@@ -107,27 +179,3 @@ def _gone(missing: frozenset[str]) -> Callable[[str], bool]:
 
 def _computed(name: str) -> bool:
     return is_argument(name) or name.startswith("otel_ir.")
-
-
-def _correlation(library: Library, item: Correlation, cover: AgentCover) -> Blind | None:
-    """An ordered one needs every rule, a count needs any of them."""
-    rules = [rule for rule in library.ruleset.rules if rule.id in item.rules]
-    if any(not _looked_at(rule, cover) for rule in rules):
-        return None
-    parts = [_blind(library, rule, cover, item.group_by) for rule in rules]
-    chosen = list(_seen(parts, ordered=item.kind != "event_count"))
-    if not chosen:
-        return None
-    worst = max(chosen, key=lambda one: one.events / one.of)
-    return Blind(item.id, item.signal, item.severity, worst.events, worst.of, worst.needs, worst.attribute)
-
-
-def _looked_at(rule: Rule, cover: AgentCover) -> bool:
-    return any(rule.service in (None, one.event) for one in cover.patterns)
-
-
-def _seen(parts: list[Blind | None], *, ordered: bool) -> Iterator[Blind]:
-    if ordered:
-        yield from (one for one in parts if one is not None)
-    elif all(parts):
-        yield from sorted((one for one in parts if one is not None), key=lambda one: one.events / one.of)[:1]

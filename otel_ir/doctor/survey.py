@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from array import array
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from otel_ir.doctor.sampling import SAMPLED, TAIL, of_attributes, of_state
 from otel_ir.model import Record
 from otel_ir.normalize.assign import of_scope
 from otel_ir.normalize.dialects import DIALECTS
@@ -21,11 +22,14 @@ from otel_ir.normalize.table import EVENT_TYPE
 MAX_SPANS = 2_000_000
 """Spans whose ids are remembered, to find parents that never came; of more, nothing is said about parents."""
 MAX_SCOPES, MAX_SERVICES = 256, 10_000
+MAX_NAME = 1024
+"""Characters of a name that are looked at."""
+QUIET = 60_000_000_000
+"""Nanoseconds without a span after which nothing more is expected of a trace."""
+STATE, UNSAMPLED = "the trace state", "log records of traces that were not sampled"
+"""What says that a sampler was at work, beside the attributes of ``sampling.py``."""
 _HAS_REMOTE, _REMOTE = 0x100, 0x200
 """Span flags: whether the SDK says that the parent is remote, and that it is (opentelemetry-proto, ``SpanFlags``)."""
-_THRESHOLD = re.compile(r"(?:^|,)\s*ot=(?:[^,]*;)?th:([0-9a-f]{1,14})(?:[;,]|$)")
-"""``ot=th:`` of the trace state: spans were kept with the probability 1 - th / 2^56 (OpenTelemetry specification, "TraceState: Probability
-Sampling")."""
 
 
 @dataclass(slots=True)
@@ -40,7 +44,11 @@ class Scope:
 
 @dataclass(slots=True)
 class ServiceSurvey:
-    """One service. ``orphans``: spans whose local parent never came. ``kept``: the smallest share that sampling kept."""
+    """One service. ``orphans``: spans whose local parent never came; ``awaited``: those whose trace is too young to say so.
+
+    ``traces`` are those that are not, ``rootless`` those of them without a root. ``kept``: the smallest share that sampling kept, as far as
+    a sampler says. ``signs``: what says that one was at work -> how often.
+    """
 
     tenant: str
     service: str
@@ -50,14 +58,37 @@ class ServiceSurvey:
     traces: int = 0
     rootless: int = 0
     orphans: int = 0
+    awaited: int = 0
     kept: float = 1.0
     sampled: int = 0
-    """Spans that say that they were kept with a probability below 1."""
+    """Spans and log records that say that a sampler was at work."""
+    signs: Counter[str] = field(default_factory=Counter)
 
     def is_guess(self, dialect: str) -> bool:
         """Whether no scope of the service chose this table, only attributes did."""
         by = {guess for scope in self.scopes.values() for (name, guess) in scope.read_by if name == dialect}
         return by == {True}
+
+    def saw(self, sign: str, kept: float | None) -> None:
+        """A span or log record says that a sampler was at work, and maybe what share it kept."""
+        self.signs[sign] += 1
+        self.sampled += 1
+        self.kept = min(self.kept, 1.0 if kept is None else kept)
+
+
+@dataclass(slots=True)
+class _Traces:
+    """Ids as hashes. Of each local parent: who names it, its trace, its span; of a trace: whose it is, its root, when it was seen."""
+
+    spans: set[int] = field(default_factory=set)
+    parents: tuple[array[int], array[int], array[int]] = field(default_factory=lambda: (array("q"), array("q"), array("q")))
+    owner: dict[int, int] = field(default_factory=dict)
+    rooted: set[int] = field(default_factory=set)
+    last: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def full(self) -> bool:
+        return len(self.spans) >= MAX_SPANS
 
 
 class Survey:
@@ -65,69 +96,108 @@ class Survey:
 
     def __init__(self) -> None:
         self._services: dict[tuple[str, str], ServiceSurvey] = {}
-        self._spans: set[tuple[str, bytes, bytes]] = set()
-        self._parents: list[tuple[ServiceSurvey, str, bytes, bytes, bool]] = []
-        self._traces: dict[tuple[str, bytes], tuple[ServiceSurvey, bool]] = {}
+        self._order: dict[tuple[str, str], int] = {}
+        self._traces = _Traces()
+        self._unsampled: Counter[tuple[int, int]] = Counter()
+        """(service, trace) -> log records that say that it was not sampled."""
+        self._received = 0
 
     def take(self, record: Record) -> None:
         """One request."""
+        self._received = max(self._received, record.received)
         try:
             if record.kind == "traces":
                 for resource in ExportTraceServiceRequest.FromString(record.body).resource_spans:
-                    self._resource(record.tenant, resource, resource.scope_spans, "spans")
+                    self._resource(record, resource, resource.scope_spans, "spans")
             elif record.kind == "logs":
                 for resource in ExportLogsServiceRequest.FromString(record.body).resource_logs:
-                    self._resource(record.tenant, resource, resource.scope_logs, "log_records")
+                    self._resource(record, resource, resource.scope_logs, "log_records")
         except DecodeError:
             return
 
-    def services(self) -> list[ServiceSurvey]:
-        """Most spans and log records first."""
-        if len(self._spans) < MAX_SPANS:
-            for service in self._services.values():
-                service.orphans = service.traces = service.rootless = 0
-            for service, tenant, trace, parent, local in self._parents:
-                service.orphans += local and (tenant, trace, parent) not in self._spans
-            for service, rooted in self._traces.values():
-                service.traces += 1
-                service.rootless += not rooted
-        return sorted(self._services.values(), key=lambda one: (-one.spans - one.logs, one.tenant, one.service))
+    def services(self, quiet: int = 0) -> list[ServiceSurvey]:
+        """Most spans and log records first. Once: signs that need all of the stream are added here.
 
-    def _resource(self, tenant: str, resource: Any, scopes: Any, rows: str) -> None:
+        ``quiet``: a trace of which a span was received in the last so many nanoseconds of the stream is still running.
+        """
+        services = list(self._services.values())
+        if not self._traces.full:
+            self._count_parents(services, self._received - quiet)
+            self._count_unsampled(services)
+        return sorted(services, key=lambda one: (-one.spans - one.logs, one.tenant, one.service))
+
+    def _count_parents(self, services: list[ServiceSurvey], settled: int) -> None:
+        traces = self._traces
+        for owner, trace, parent in zip(*traces.parents, strict=True):
+            if parent in traces.spans:
+                continue
+            if traces.last[trace] > settled:
+                services[owner].awaited += 1
+            else:
+                services[owner].orphans += 1
+        for trace, owner in traces.owner.items():
+            if traces.last[trace] <= settled:
+                services[owner].traces += 1
+                services[owner].rootless += trace not in traces.rooted
+
+    def _count_unsampled(self, services: list[ServiceSurvey]) -> None:
+        # Who does not set the flag of traces that did come, sets it never.
+        silent = {owner for owner, trace in self._unsampled if trace in self._traces.owner}
+        for (owner, trace), count in self._unsampled.items():
+            if owner not in silent and trace not in self._traces.owner:
+                services[owner].signs[UNSAMPLED] += count
+                services[owner].sampled += count
+
+    def _resource(self, record: Record, resource: Any, scopes: Any, rows: str) -> None:
         name = next((one.value.string_value for one in resource.resource.attributes if one.key == "service.name"), "")
-        if (tenant, name) not in self._services and len(self._services) >= MAX_SERVICES:
+        key = record.tenant, name[:MAX_NAME]
+        if key not in self._services and len(self._services) >= MAX_SERVICES:
             return
-        service = self._services.setdefault((tenant, name), ServiceSurvey(tenant, name))
+        service = self._services.setdefault(key, ServiceSurvey(*key))
+        owner = self._order.setdefault(key, len(self._order))
         for each in scopes:
-            known = each.scope.name if each.scope.name in service.scopes or len(service.scopes) < MAX_SCOPES else "..."
-            scope = service.scopes.setdefault(known, Scope(each.scope.version))
+            known = each.scope.name[:MAX_NAME]
+            scope = service.scopes.setdefault(known if known in service.scopes or len(service.scopes) < MAX_SCOPES else "...", Scope())
+            scope.version = each.scope.version[:MAX_NAME]
+            tail = next((one.key for one in each.scope.attributes if one.key in TAIL), None)
             for row in getattr(each, rows):
                 scope.rows += 1
-                scope.read_by[_read_by(each.scope.name, row.attributes)] += 1
+                scope.read_by[_read_by(each.scope, record.kind, row.attributes)] += 1
+                if tail is not None:
+                    service.saw(tail, None)
+                elif sign := of_attributes(row.attributes):
+                    service.saw(*sign)
                 if rows == "spans":
-                    self._span(service, tenant, row)
+                    self._span(service, owner, record, row)
                 else:
-                    service.logs += 1
+                    self._log(service, owner, record, row)
 
-    def _span(self, service: ServiceSurvey, tenant: str, span: Any) -> None:
+    def _log(self, service: ServiceSurvey, owner: int, record: Record, log: Any) -> None:
+        service.logs += 1
+        if log.trace_id.strip(b"\0") and not log.flags & SAMPLED and len(self._unsampled) < MAX_SPANS:
+            self._unsampled[owner, hash((record.tenant, log.trace_id))] += 1
+
+    def _span(self, service: ServiceSurvey, owner: int, record: Record, span: Any) -> None:
         service.spans += 1
-        threshold = _THRESHOLD.search(span.trace_state) if "th:" in span.trace_state[:512] else None
-        if threshold and (kept := 1 - int(threshold[1].ljust(14, "0"), 16) / 2**56) < 1:
-            service.kept, service.sampled = min(service.kept, kept), service.sampled + 1
-        if len(self._spans) >= MAX_SPANS:
+        if span.trace_state and (kept := of_state(span.trace_state)) is not None and kept < 1:
+            service.saw(STATE, kept)
+        traces = self._traces
+        if traces.full:
             return
-        self._spans.add((tenant, span.trace_id, span.span_id))
-        root = not span.parent_span_id.strip(b"\0")
-        remote = bool(span.flags & _HAS_REMOTE and span.flags & _REMOTE)
-        if not root:
-            self._parents.append((service, tenant, span.trace_id, span.parent_span_id, not remote))
-        first, rooted = self._traces.get((tenant, span.trace_id), (service, False))
-        self._traces[tenant, span.trace_id] = first, rooted or root
+        trace = hash((record.tenant, span.trace_id))
+        traces.spans.add(hash((trace, span.span_id)))
+        traces.owner.setdefault(trace, owner)
+        traces.last[trace] = record.received
+        if not span.parent_span_id.strip(b"\0"):
+            traces.rooted.add(trace)
+        elif not (span.flags & _HAS_REMOTE and span.flags & _REMOTE):
+            for column, value in zip(traces.parents, (owner, trace, hash((trace, span.parent_span_id))), strict=True):
+                column.append(value)
 
 
-def _read_by(scope: str, attributes: Any) -> tuple[str | None, bool]:
+def _read_by(scope: Any, signal: str, attributes: Any) -> tuple[str | None, bool]:
     """The dialect of a row (as ``assign`` chooses it), and whether that is a guess. None: no table reads it."""
-    if len(scope) < 256 and (index := of_scope(scope)) >= 0:
+    if len(scope.name) + len(scope.version) < 256 and (index := of_scope(scope.name, scope.version, signal)) >= 0:
         return DIALECTS[index].name, False
     return _by_markers(frozenset(one.key for one in attributes if one.key in _markers()))
 
@@ -145,9 +215,9 @@ def _by_markers(keys: frozenset[str]) -> tuple[str | None, bool]:
     return None, False
 
 
-def survey(records: Iterable[Record]) -> list[ServiceSurvey]:
+def survey(records: Iterable[Record], quiet: int = 0) -> list[ServiceSurvey]:
     """All of them at once."""
     taken = Survey()
     for record in records:
         taken.take(record)
-    return taken.services()
+    return taken.services(quiet)

@@ -107,3 +107,27 @@ def test_the_table_has_no_colors_where_nobody_wants_them(data: Path) -> None:
 def test_help_has_examples() -> None:
     done = run(app, ["agents", "--help"])
     assert "otel-ir agents --service helpdesk --since 24h" in done.stdout
+
+
+def test_hostile_names_stay_in_their_line(tmp_path: Path) -> None:
+    bad = ["\x1b[31mred", "a\nb/c  ok", "\x9b31mC1", "x" * 100_000, "\u202eevil", "z\u200bw", "\r\x1b[2K", "[bold]x[/bold]", "\U000e0041t"]
+    with closing(Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}")) as ledger:
+        common: dict[str, Any] = {"tenant": "", "fingerprint": None, "models": (), "first_seen": NOON, "last_seen": NOON}
+        tools = tuple(f"tool {number}" for number in range(30))
+        ledger.saw_agents([AgentRow(agent_id=one, service=one, name=one, tools=(one, *tools), dialects=(), **common) for one in bad])
+    table = run(app, ["agents", "--data", str(tmp_path)]).stdout
+    for seen in ("\x1b", "\x9b", "\r", "\u202e", "\u200b", "\U000e0041", "x" * 300):
+        assert seen not in table
+    assert r"a\u000ab/c  ok" in table
+    assert "[bold]x[/bold]" in table
+    assert "and 11 more" in table.replace("\n", " ")
+    rows = run(app, ["agents", "--data", str(tmp_path), "--format", "ndjson"]).stdout
+    assert "\x9b" not in rows
+    assert "\u202e" not in rows
+    assert {"\x9b31mC1", "\u202eevil", "z\u200bw"} <= {json.loads(line)["otel_ir.agent.id"] for line in rows.splitlines()}
+
+
+def test_a_narrow_terminal_gets_lines_instead_of_columns(data: Path) -> None:
+    told = run(app, ["agents", "--data", str(data)], env={"FORCE_COLOR": "1", "COLUMNS": "60", "NO_COLOR": "1"}).stdout
+    assert "  tools         read, write" in told
+    assert "  first_seen    2025-12-31T12:00:00Z" in told

@@ -24,7 +24,7 @@ def _told(*arguments: str, status: int = 0) -> dict[str, Any]:
     done = run(app, ["doctor", *arguments, "--format", "json"])
     assert done.exit_code == status, done.output
     told: dict[str, Any] = json.loads(done.stdout)
-    assert list(told) == ["checks", "services", "agents", "faults"]
+    assert list(told) == ["checks", "services", "agents", "switch_on", "faults"]
     return told
 
 
@@ -100,7 +100,7 @@ def test_the_text_names_the_cause_and_the_switch_without_colors() -> None:
 
 def test_ndjson_and_filters() -> None:
     done = run(app, ["doctor", str(CAPTURES / "langgraph_otelgenai.json"), "--format", "ndjson"])
-    assert [json.loads(line)["kind"] for line in done.stdout.splitlines()] == ["service", "agent", "agent"]
+    assert [json.loads(line)["kind"] for line in done.stdout.splitlines()][:3] == ["service", "agent", "agent"]
     told = _told(str(CAPTURES / "langgraph_otelgenai.json"), "--service", "nobody")
     assert (told["services"], told["agents"], told["faults"]) == ([], [], 0)
 
@@ -188,3 +188,69 @@ def test_a_server_that_does_not_answer(tmp_path: Path) -> None:
 
 def test_help_has_examples() -> None:
     assert "otel-ir doctor spans.jsonl logs.jsonl" in run(app, ["doctor", "--help"]).stdout
+
+
+def _capture(folder: Path, number: int, **changes: Any) -> None:
+    """A request of one tool call with another name of service, agent or scope, with other attributes or fields of the span."""
+    service, agent, scope = changes.get("service", "desk"), changes.get("agent", "bob"), changes.get("scope", "pydantic-ai")
+    said = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "send_email", "gen_ai.agent.name": agent} | changes.get("said", {})
+    span = {
+        "traceId": f"{number + 1:032x}", "spanId": f"{number + 1:016x}", "name": "x", "endTimeUnixNano": "1767268800000000000",
+        "attributes": [{"key": key, "value": {"stringValue": value}} for key, value in said.items()],
+    } | changes.get("span", {})  # fmt: skip
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]}
+    request = {"resourceSpans": [{"resource": resource, "scopeSpans": [{"scope": {"name": scope}, "spans": [span]}]}]}
+    with (folder / "spans.jsonl").open("a") as file:
+        file.write(json.dumps(request) + "\n")
+
+
+def test_hostile_names_stay_in_their_line(tmp_path: Path) -> None:
+    bad = ["\x1b[31mred", "a\nok      rules", "\x9b31mC1", "x" * 1_000_000, "\u202eevil", "z\u200bw", "\r\x1b[2K", "[bold]x[/bold]"]
+    for number, one in enumerate(bad):
+        _capture(tmp_path, number, service=one, agent=one, scope=one)
+    text = run(app, ["doctor", str(tmp_path)]).stdout
+    for seen in ("\x1b", "\x9b", "\r", "\u202e", "\u200b", "x" * 500):
+        assert seen not in text
+    assert not any(line.startswith("ok ") for line in text.splitlines())
+    assert r"a\u000aok      rules" in text
+    told = run(app, ["doctor", str(tmp_path), "--format", "json"]).stdout
+    assert "\x9b" not in told
+    assert "\u202e" not in told
+    assert set(bad) - {"x" * 1_000_000} <= {one["service.name"] for one in json.loads(told)["services"]}
+
+
+def test_a_hundred_services_are_told_of_in_short_and_what_helps_most_first(tmp_path: Path) -> None:
+    for number in range(100):
+        _capture(tmp_path, number, service=f"desk-{number}")
+    told = _told(str(tmp_path), status=1)
+    first = told["switch_on"][0]
+    assert (first["setting"], first["agents"], len(first["services"])) == ("InstrumentationSettings(include_content=True)", 100, 100)
+    assert first["unblinds"] == ["data_exfiltration"]
+    text = run(app, ["doctor", str(tmp_path)]).stdout
+    assert "and 50 services more" in text
+    assert "for 100 agents of desk-" in text
+
+
+def test_sampling_names_the_rules_that_count_too_little(tmp_path: Path) -> None:
+    for number in range(40):
+        _capture(tmp_path, number, span={"traceState": "ot=th:c"}, said={"gen_ai.tool.call.arguments": "{}"})
+    told = _told(str(tmp_path))
+    [agent] = told["agents"]
+    assert (agent["sampling"]["kept_share"], agent["sampling"]["signs"]) == (0.25, {"the trace state": 40})
+    effects = {one["signal"]: (one["effect"], one["detail"]) for one in agent["sampling"]["rules"]}
+    assert effects["tool_call_burst"][0] == effects["error_spike"][0] == "undercounts"
+    assert effects["error_spike"][1] == "more than 20 are seen from about 84 on"
+    assert "until the usual is learnt" in effects["tool_call_burst"][1]
+    assert effects["data_exfiltration"] == ("misses events", "about 25.00% of what it looks for comes")
+    assert "OTEL_TRACES_SAMPLER=parentbased_always_on" in {one["setting"] for one in agent["remedies"]}
+    text = run(app, ["doctor", str(tmp_path)]).stdout
+    assert "sampled: as little as 25.00% of the traces were kept (the trace state, 40 times)" in text
+    assert "sampled   tool_call_burst (high) undercounts" in text
+
+
+def test_a_long_line_goes_on_below_its_text_on_a_terminal() -> None:
+    env = {"NO_COLOR": "1", "FORCE_COLOR": "1", "COLUMNS": "60"}
+    lines = run(app, ["doctor", str(CAPTURES / "langgraph_otelgenai.json")], env=env).stdout.splitlines()
+    plain = [line.replace("\x1b[1m", "").replace("\x1b[2m", "").replace("\x1b[0m", "") for line in lines]
+    assert all(len(line) <= 60 for line in plain)
+    assert any(line.startswith(" " * 12) and line.strip() for line in plain)

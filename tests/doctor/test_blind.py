@@ -115,6 +115,54 @@ def test_a_correlation_is_as_blind_as_its_rules_and_groups(load: Load) -> None:
     assert _found(by_agent, _cover(_calls(frozenset({"otel_ir.agent.id"}), 3))) == [], "an unknown agent has a provisional id"
 
 
+VALUE = SEQUENCE.replace("group-by: [GROUP]", "group-by: [otel_ir.agent.id]").replace("{gt: 2}", "{gt: 2, field: user.id}")
+NAMED = HEAD + "  a: {gen_ai.tool.name: x}\n  condition: a\n"
+OTHER = BODY.replace("7a01", "7a03").replace("name: t", "name: u")
+
+
+def test_the_values_that_a_correlation_counts_or_knows(load: Load) -> None:
+    library = load(NAMED + VALUE.replace("KIND", "value_count"))
+    assert [one["needs"] for one in _found(library, _cover(_calls(frozenset({"user.id"}), 3)))] == [("user.id",)]
+    assert _found(library, _cover(_calls(frozenset(), 3))) == []
+
+
+TEMPORAL = """\
+---
+title: S
+id: 6e0a9b7e-7b5a-4a7f-9e0c-0d6f5b1f7a02
+name: s
+description: d
+level: critical
+correlation:
+  type: temporal
+  rules: [t, u]
+  group-by: [otel_ir.agent.id]
+  timespan: 1m
+"""
+
+
+@pytest.mark.parametrize(("condition", "blind"), [("t or u", []), ("t and u", [("s", True, False)]), ("t and not u", [("s", False, True)])])
+def test_a_condition_over_rules_sees_if_one_alternative_does(load: Load, condition: str, blind: list[tuple[str, bool, bool]]) -> None:
+    library = load(f"{NAMED}---\n{OTHER}{TEMPORAL}  condition: {condition}\n")
+    found = blind_rules(library, _cover(_calls(ARGUMENTS, 3)))
+    assert [(one.signal, one.wholly, one.falsely) for one in found] == blind
+
+
+def test_an_absence_that_cannot_be_seen_may_fire_falsely(load: Load) -> None:
+    two = TEMPORAL.replace("temporal", "temporal_ordered").replace("[t, u]", "[t]")
+    library = load(f"{NAMED}---\n{OTHER}{two}absence: {{rule: u, where: after}}\n")
+    [one] = blind_rules(library, _cover(_calls(ARGUMENTS, 3)))
+    assert (one.signal, one.falsely, one.wholly, one.needs) == ("s", True, False, ("otel_ir.arguments.body.length",))
+
+
+def test_a_correlation_over_correlations_is_as_blind_as_they_are(load: Load) -> None:
+    inner = SEQUENCE.replace("KIND", "event_count").replace("GROUP", "otel_ir.agent.id")
+    outer = inner.replace("7a02", "7a04").replace("name: s", "name: o").replace("[t]", "[s]")
+    library = load(BODY + inner + outer)
+    assert [(one.signal, one.wholly) for one in blind_rules(library, _cover(_calls(ARGUMENTS, 3)))] == [("o", True)]
+    assert blind_rules(library, _cover(_calls(frozenset(), 3))) == []
+
+
 def test_the_most_severe_and_wholly_blind_come_first() -> None:
     ones = [Blind("1", "a", "low", 2, 2, ()), Blind("2", "b", "high", 1, 2, ())]
     assert [one.wholly for one in ones] == [True, False]

@@ -1,0 +1,100 @@
+"""What to switch on: the settings that the dialects name, for what an agent's events lack, and which rules see again then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from otel_ir.doctor.blind import Blind
+from otel_ir.doctor.coverage import AGENT, AgentCover, base_of
+from otel_ir.doctor.survey import ServiceSurvey
+from otel_ir.normalize.dialects import DIALECTS
+from otel_ir.normalize.table import CONTENT, STATED, Dialect, Remedy
+
+_BY_LOSS: Mapping[str, Remedy] = {
+    "truncated": Remedy(
+        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+        CONTENT,
+        "raise it, or unset it, with OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT: texts are cut there",
+    ),
+    "dropped": Remedy("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", CONTENT, "raise it (the SDK's default is 128): the oldest attributes are evicted"),
+    "scrubbed": Remedy(
+        "(the emitter's scrubbing)", CONTENT, "the emitter or a processor on the way masks values; allow those that rules read"
+    ),
+}
+_BACK = {"truncated": "whole texts", "scrubbed": "true values", "dropped": "all attributes"}
+_SAMPLING = Remedy("OTEL_TRACES_SAMPLER=parentbased_always_on", (), "and no sampling processor before otel_ir: it judges every span")
+_LENT = ("gen_ai.agent.name", "gen_ai.conversation.id", "user.id")
+"""What an agent's own span lends to the others."""
+_SEVERITIES = ("critical", "high", "medium", "low")
+_Row = dict[str, Any]
+
+
+def useful(dialect: Dialect, columns: Iterable[str]) -> bool:
+    """Whether a setting of this dialect's emitter gives one of the columns."""
+    return not {name for remedy in dialect.remedies for name in remedy.gives}.isdisjoint(columns)
+
+
+def kept_share(service: ServiceSurvey | None) -> float | None:
+    """The share of spans that a sampler says it kept; None where none says it."""
+    return None if service is None or service.kept >= 1 else round(service.kept, 6)
+
+
+def of_agent(cover: AgentCover, missing: list[_Row], blind: list[Blind], *, sampled: bool) -> list[_Row]:
+    """What to switch on, each once: what the dialects name, else what any emitter can do."""
+    lacking = {name: row["what"] for row in missing for name in row["columns"]}
+    lacking |= {name: name for one in blind for name in one.needs if name in STATED and name not in lacking}
+    rows: dict[str, _Row] = {}
+    given: set[str] = set()
+    for dialect in (one for one in DIALECTS if one.name in cover.dialects):
+        here = {_agent(name) for name in cover.lacking(dialect.name)} & lacking.keys()
+        for remedy in dialect.remedies:
+            columns = {_agent(name) for name in remedy.gives} & here
+            if columns:
+                _add(rows, remedy, columns, {lacking[name] for name in columns}, blind, dialect.name)
+                given |= {lacking[name] for name in columns}
+    for loss, remedy in _BY_LOSS.items():
+        if cover.losses[loss]:
+            _add(rows, remedy, (), {_BACK[loss]}, (), None)
+    if sampled:
+        _add(rows, _SAMPLING, (), {"every span"}, (), None)
+    for column, what in lacking.items():
+        # The agent is known by its name; an id of ours nobody can state.
+        name = "gen_ai.agent.name" if column == AGENT else column
+        if what not in given and name in STATED and name not in CONTENT:
+            given.add(what)
+            note = "the application can set it: its agent's own span is enough" if name in _LENT else "the application can set it"
+            _add(rows, Remedy(f"span attribute {name}", (), note), (column,), {what}, blind, None)
+    return list(rows.values())
+
+
+def _agent(name: str) -> str:
+    return AGENT if name == "gen_ai.agent.name" else name
+
+
+def _add(
+    rows: dict[str, _Row], remedy: Remedy, columns: Iterable[str], gives: set[str], blind: Iterable[Blind], dialect: str | None
+) -> None:
+    columns = set(columns)
+    unblinds = {one.signal: one.severity for one in blind if {base_of(name) for name in one.needs} <= columns}
+    row = rows.setdefault(remedy.setting, {"setting": remedy.setting, "gives": [], "note": remedy.note, "dialect": dialect, "unblinds": []})
+    row["gives"] = sorted({*row["gives"], *gives})
+    row["unblinds"] = sorted({*row["unblinds"], *unblinds})
+
+
+def together(agents: Iterable[_Row]) -> list[_Row]:
+    """The remedies of several agents, each once: of how many agents and services, and what helps most first."""
+    rows: dict[str, _Row] = {}
+    worst: dict[str, int] = {}
+    for agent in agents:
+        severities = {one["signal"]: _SEVERITIES.index(one["severity"]) for one in agent["blind"]}
+        for remedy in agent["remedies"]:
+            fresh = remedy | {"gives": [], "unblinds": [], "agents": 0, "services": []}
+            row = rows.setdefault(remedy["setting"], fresh)
+            row["gives"] = sorted({*row["gives"], *remedy["gives"]})
+            row["unblinds"] = sorted({*row["unblinds"], *remedy["unblinds"]})
+            row["agents"] += 1
+            row["services"] += [agent["service.name"]] if agent["service.name"] not in row["services"] else []
+            here = min((severities[signal] for signal in remedy["unblinds"]), default=len(_SEVERITIES))
+            worst[remedy["setting"]] = min(here, worst.get(remedy["setting"], here))
+    return sorted(rows.values(), key=lambda row: (worst[row["setting"]], -row["agents"]))
