@@ -11,12 +11,11 @@ import polars as pl
 
 from otel_ir.model import EVENT_COLUMNS
 from otel_ir.normalize.arguments import is_argument
-from otel_ir.normalize.table import CONTENT
+from otel_ir.normalize.table import CONTENT, LOSSES
 
 AGENT, SYSTEM_PROMPT = "otel_ir.agent.id", "system prompt"
 MAX_AGENTS = 1000
 """Agents that are looked at, those with the most events."""
-LOSSES = ("absent", "truncated", "scrubbed", "dropped")
 MAX_NAME = 1024
 """Characters of the name of a service that are looked at; of an agent's id twice as many."""
 

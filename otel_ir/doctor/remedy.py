@@ -32,7 +32,7 @@ _Row = dict[str, Any]
 
 def useful(dialect: Dialect, columns: Iterable[str]) -> bool:
     """Whether a setting of this dialect's emitter gives one of the columns."""
-    return not {name for remedy in dialect.remedies for name in remedy.gives}.isdisjoint(columns)
+    return not {name for remedy in dialect.remedies if not remedy.undoes for name in remedy.gives}.isdisjoint(columns)
 
 
 def kept_share(service: ServiceSurvey | None) -> float | None:
@@ -45,16 +45,21 @@ def of_agent(cover: AgentCover, missing: list[_Row], blind: list[Blind], *, samp
     lacking = {name: row["what"] for row in missing for name in row["columns"]}
     lacking |= {name: name for one in blind for name in one.needs if name in STATED and name not in lacking}
     rows: dict[str, _Row] = {}
-    given: set[str] = set()
+    given, undone = set[str](), set[str]()
     for dialect in (one for one in DIALECTS if one.name in cover.dialects):
         here = {_agent(name) for name in cover.lacking(dialect.name)} & lacking.keys()
         for remedy in dialect.remedies:
+            if remedy.undoes and cover.losses[remedy.undoes]:
+                _add(rows, remedy, (), {_BACK[remedy.undoes]}, (), dialect.name)
+                undone.add(remedy.undoes)
+            if remedy.undoes:
+                continue
             columns = {_agent(name) for name in remedy.gives} & here
             if columns:
                 _add(rows, remedy, columns, {lacking[name] for name in columns}, blind, dialect.name)
                 given |= {lacking[name] for name in columns}
     for loss, remedy in _BY_LOSS.items():
-        if cover.losses[loss]:
+        if cover.losses[loss] and loss not in undone:
             _add(rows, remedy, (), {_BACK[loss]}, (), None)
     if sampled:
         _add(rows, _SAMPLING, (), {"every span"}, (), None)

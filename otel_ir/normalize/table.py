@@ -67,6 +67,8 @@ CONTENT = (
     "gen_ai.system_instructions",
 )
 """What was said and done: what emitters leave out by default, and what their switches give back."""
+LOSSES = ("absent", "truncated", "scrubbed", "dropped")
+"""What ``otel_ir.content`` says of content: not there, cut, masked, evicted."""
 DETAIL = "detail"
 """No event, but part of the description of a call: the call that it names by id, else the span that it stands in."""
 _CONDITION_MARKS = ("^=", "$=", "*=", "=")
@@ -93,11 +95,15 @@ class Unwrap(NamedTuple):
 
 
 class Remedy(NamedTuple):
-    """What can be switched on at the emitter: ``setting`` (a name to search for, as it is written), the canonical columns it ``gives``."""
+    """What can be switched on at the emitter: ``setting`` (a name to search for, as it is written), the canonical columns it ``gives``.
+
+    ``undoes``: a loss of ``otel_ir.content`` that it undoes; only where that came is it told of.
+    """
 
     setting: str
     gives: tuple[str, ...]
     note: str = ""
+    undoes: str = ""
 
 
 class Condition(NamedTuple):
@@ -162,6 +168,7 @@ class Dialect:
         wrong = [rule[0] for rule in (*self.classify, *self.classify_logs) if rule[0] not in types]
         wrong += [name for name in (*self.columns, *self.bogus, *self.ignored) if name not in STATED]
         wrong += [name for remedy in self.remedies for name in remedy.gives if name not in STATED]
+        wrong += [remedy.undoes for remedy in self.remedies if remedy.undoes not in ("", *LOSSES)]
         given = {f"{one.source}#{member}" for one in self.unwrap for member in one.members}
         wrong += [source for source in self.sources() if "#" in source and source not in given]
         if wrong:

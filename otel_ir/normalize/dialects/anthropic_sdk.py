@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from otel_ir.normalize.dialects.otel_genai import DIALECT as OTEL_GENAI
+from otel_ir.normalize.table import CONTENT, Remedy
 
 DIALECT = OTEL_GENAI.but(
     name="anthropic_sdk",
@@ -10,4 +11,16 @@ DIALECT = OTEL_GENAI.but(
     scopes=("com.anthropic.sdk.*",),
     markers=(),
     inner="anthropic",
+    remedies=(
+        Remedy(
+            "ANTHROPIC_OPEN_TELEMETRY_TRACES_CONTENT_MODE=content",
+            CONTENT,
+            'or Anthropic(open_telemetry={"traces": {"content_mode": "content"}}); anthropic 2.14, not yet 2.12',
+        ),
+        Remedy(
+            'client.with_options(open_telemetry={"conversation_id": ...})',
+            ("gen_ai.conversation.id",),
+            "for the requests of one conversation",
+        ),
+    ),
 )

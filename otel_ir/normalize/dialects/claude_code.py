@@ -7,8 +7,12 @@ session counts first. Without OTEL_LOG_TOOL_DETAILS no arguments, and then only 
 
 from __future__ import annotations
 
-from otel_ir.normalize.table import Dialect, On, Unwrap
+from otel_ir.normalize.table import Dialect, On, Remedy, Unwrap
 
+REMEDIES = (
+    Remedy("OTEL_LOG_TOOL_DETAILS=1", ("gen_ai.tool.call.arguments", "error.message"), "and names of MCP tools; whole in log events only"),
+    Remedy("OTEL_LOG_TOOL_CONTENT=1", ("gen_ai.tool.call.result",), "in spans only: with CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1"),
+)
 COLUMNS: dict[str, tuple[str | On, ...]] = {
     "gen_ai.agent.name": ("gen_ai.agent.name", "agent.name"),
     "gen_ai.conversation.id": ("session.id", "gen_ai.conversation.id"),
@@ -51,4 +55,5 @@ DIALECT = Dialect(
     error=("@status=2", "error.type", "success=false"),
     call=("agent_id", "gen_ai.conversation.id", "session.id"),
     weak=("gen_ai.tool.call.arguments",),
+    remedies=REMEDIES,
 )

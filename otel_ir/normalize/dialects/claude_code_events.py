@@ -6,7 +6,7 @@ server is only ``mcp_tool``, and names of sub-agents are ``custom``. A result me
 
 from __future__ import annotations
 
-from otel_ir.normalize.dialects.claude_code import COLUMNS
+from otel_ir.normalize.dialects.claude_code import COLUMNS, REMEDIES
 from otel_ir.normalize.table import Dialect, On, Unwrap
 
 
@@ -45,4 +45,5 @@ DIALECT = Dialect(
     error=("success=false", "@event=api_error|claude_code.api_error"),
     call=("agent_id", "session.id"),
     weak=("gen_ai.tool.name",),
+    remedies=REMEDIES,
 )

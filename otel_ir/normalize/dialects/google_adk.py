@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from otel_ir.normalize.table import Dialect, On, Unwrap
+from otel_ir.normalize.table import CONTENT, Dialect, On, Remedy, Unwrap
 
 DIALECT = Dialect(
     name="google_adk",
@@ -49,4 +49,14 @@ DIALECT = Dialect(
     },
     messages="genai",
     nested=True,
+    remedies=(
+        Remedy(
+            "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=SPAN_AND_EVENT",
+            (*CONTENT, "user.id"),
+            "2.x; SPAN_ONLY gives no user id, which stands in log records only; true means EVENT_ONLY: no arguments and results",
+        ),
+        Remedy(
+            "ADK_CAPTURE_MESSAGE_CONTENT_IN_SPANS=true", CONTENT, "1.x, and 2.x with ADK_TELEMETRY_SCHEMA_VERSION_OPT_IN=1; the default"
+        ),
+    ),
 )

@@ -5,7 +5,7 @@ Exceptions are always of type ``Exception``, the real one stands in the message.
 
 from __future__ import annotations
 
-from otel_ir.normalize.table import Dialect, On, Unwrap
+from otel_ir.normalize.table import Dialect, On, Remedy, Unwrap
 
 _METADATA = "langsmith.metadata."
 
@@ -55,4 +55,13 @@ DIALECT = Dialect(
     not_errors=(r"GraphInterrupt\b", r"ParentCommand\b", r"ModelRetry\b"),
     messages="langchain",
     rejected=(r"^User rejected the tool call\b",),
+    remedies=(
+        Remedy("LANGSMITH_HIDE_INPUTS=false", ("gen_ai.tool.call.arguments", "gen_ai.input.messages"), "content is on by default"),
+        Remedy("LANGSMITH_HIDE_OUTPUTS=false", ("gen_ai.tool.call.result", "gen_ai.output.messages"), "content is on by default"),
+        Remedy(
+            'invoke(..., config={"metadata": {"session_id": ..., "user_id": ..., "lc_agent_name": ...}})',
+            ("gen_ai.conversation.id", "user.id", "gen_ai.agent.name"),
+            "every key of the metadata stands on every span of the run",
+        ),
+    ),
 )

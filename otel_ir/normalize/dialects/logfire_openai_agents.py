@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_ir.normalize.table import Dialect, On, Unwrap
+from otel_ir.normalize.table import CONTENT, Dialect, On, Remedy, Unwrap
 
 DIALECT = Dialect(
     name="logfire.openai_agents",
@@ -43,4 +43,13 @@ DIALECT = Dialect(
     not_errors=(r"GuardrailTripwireTriggered\b",),
     executed="pending_approval",
     messages="events",
+    remedies=(
+        Remedy(
+            "logfire.configure(scrubbing=False)",
+            CONTENT,
+            "or ScrubbingOptions(callback=...) that lets through what rules read",
+            undoes="scrubbed",
+        ),
+        Remedy('RunConfig(group_id=..., trace_metadata={"user_id": ...})', ("gen_ai.conversation.id", "user.id"), "of the run"),
+    ),
 )

@@ -13,4 +13,5 @@ DIALECT = GENAI.but(
     scopes=("mcp-python-sdk", "mcp.*"),
     markers=("mcp.method.name",),
     classify=(("tool_call", "mcp.method.name=tools/call", "gen_ai.tool.name"), *GENAI.classify),
+    remedies=(),  # nothing of the SDK gives more: the agent's side of the call has it
 )

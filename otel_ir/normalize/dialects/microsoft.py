@@ -7,6 +7,7 @@ AutoGen never sends arguments or results. The default agent id is a UUID for eac
 from __future__ import annotations
 
 from otel_ir.normalize.dialects.otel_genai import DIALECT as GENAI
+from otel_ir.normalize.table import CONTENT, Remedy
 
 AGENT_FRAMEWORK = GENAI.but(
     name="agent_framework",
@@ -14,6 +15,13 @@ AGENT_FRAMEWORK = GENAI.but(
     scopes=("agent_framework", "agent_framework.*", "Microsoft.Agents.AI", "Experimental.Microsoft.Agents.AI*"),
     markers=(),
     rejected=(r"^Error: Tool call invocation was rejected by user\b", r"\brejected by (?:the )?user\b"),
+    remedies=(
+        Remedy(
+            "ENABLE_SENSITIVE_DATA=true",
+            CONTENT,
+            "or enable_sensitive_telemetry(); where OTEL_SEMCONV_STABILITY_OPT_IN is set, with gen_ai_latest_experimental in it",
+        ),
+    ),
 )
 SEMANTIC_KERNEL = GENAI.but(
     name="semantic_kernel",
@@ -28,10 +36,18 @@ SEMANTIC_KERNEL = GENAI.but(
         ("none", "@name^=AutoFunctionInvocationLoop"),
         *GENAI.classify,
     ),
+    remedies=(
+        Remedy(
+            "SEMANTICKERNEL_EXPERIMENTAL_GENAI_ENABLE_OTEL_DIAGNOSTICS_SENSITIVE=true",
+            ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result"),
+            "SEMANTICKERNEL_EXPERIMENTAL_GENAI_ENABLE_OTEL_DIAGNOSTICS=true alone gives spans without content",
+        ),
+    ),
 )
 AUTOGEN = GENAI.but(
     name="autogen",
     about="AutoGen 0.7: tool spans have a name and a call id, never arguments or results.",
     scopes=("autogen-core", "autogen *"),
     markers=(),
+    remedies=(),  # it has no setting for content
 )

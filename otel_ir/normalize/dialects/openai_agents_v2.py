@@ -7,7 +7,7 @@ spans carry the name of an agent. OpenLLMetry has the same scope name, but alway
 from __future__ import annotations
 
 from otel_ir.normalize.dialects.otel_genai import DIALECT as GENAI
-from otel_ir.normalize.table import On
+from otel_ir.normalize.table import CONTENT, On, Remedy
 
 DIALECT = GENAI.but(
     name="openai_agents_v2",
@@ -17,4 +17,11 @@ DIALECT = GENAI.but(
     columns={"gen_ai.agent.name": (On("agent_invocation", "gen_ai.agent.name"),)},
     bogus={"gen_ai.agent.name": ("OpenAI Agent",), "otel_ir.handoff.to": ("unknown",)},
     ignored=("gen_ai.agent.id",),
+    remedies=(
+        Remedy(
+            "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=SPAN_AND_EVENT",
+            CONTENT,
+            "the default; SPAN_ONLY will do, and OTEL_INSTRUMENTATION_OPENAI_AGENTS_CAPTURE_CONTENT is asked next",
+        ),
+    ),
 )

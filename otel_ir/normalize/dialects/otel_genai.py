@@ -63,7 +63,7 @@ DIALECT = Dialect(
         ),
         Remedy(
             "OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental",
-            (*CONTENT, "gen_ai.conversation.id"),
+            CONTENT,
             "where the instrumentation is older than util-genai 1.0",
         ),
     ),

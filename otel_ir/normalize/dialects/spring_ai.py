@@ -4,7 +4,7 @@ client's span only.
 
 from __future__ import annotations
 
-from otel_ir.normalize.table import Dialect, On
+from otel_ir.normalize.table import Dialect, On, Remedy
 
 DIALECT = Dialect(
     name="spring_ai",
@@ -30,4 +30,9 @@ DIALECT = Dialect(
     },
     bogus={"gen_ai.conversation.id": ("default",), "gen_ai.tool.call.id": ("none", "")},
     messages="genai",
+    remedies=(
+        Remedy(
+            "spring.ai.tools.observations.include-content=true", ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result"), "off by default"
+        ),
+    ),
 )

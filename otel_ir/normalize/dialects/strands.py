@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from otel_ir.normalize.table import Dialect, On, Unwrap
+from otel_ir.normalize.table import CONTENT, Dialect, On, Remedy, Unwrap
 
 _DETAILS = "event:gen_ai.client.inference.operation.details"
 
@@ -46,6 +46,11 @@ DIALECT = Dialect(
             On("model_output", f"{_DETAILS}/gen_ai.input.messages"),
             On("model_output", "event:gen_ai.user.message/content"),
         ),
+        "gen_ai.system_instructions": (
+            "gen_ai.system_instructions",
+            On("model_output", f"{_DETAILS}/gen_ai.system_instructions"),
+            On("model_output", "event:gen_ai.system.message/content"),
+        ),
         "gen_ai.output.messages": (
             "gen_ai.output.messages",
             On("model_output", f"{_DETAILS}/gen_ai.output.messages"),
@@ -58,4 +63,17 @@ DIALECT = Dialect(
     },
     error=("@status=2", "error.type", "gen_ai.tool.status=error"),
     not_errors=(r"\bInterruptException\b",),
+    remedies=(
+        Remedy(
+            'Agent(trace_attributes={"session.id": ..., "user.id": ...})',
+            ("gen_ai.conversation.id", "user.id"),
+            "of every agent of a swarm",
+        ),
+        Remedy(
+            "OTEL_SEMCONV_STABILITY_OPT_IN without gen_ai_unredacted_attributes=",
+            CONTENT,
+            "content is on by default; that token masks all but what it lists",
+            undoes="scrubbed",
+        ),
+    ),
 )

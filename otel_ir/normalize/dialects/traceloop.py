@@ -6,9 +6,14 @@ Content is on by default (``TRACELOOP_TRACE_CONTENT``). Workflow and task spans 
 
 from __future__ import annotations
 
-from otel_ir.normalize.table import Dialect, On, Unwrap
+from otel_ir.normalize.table import CONTENT, Dialect, On, Remedy, Unwrap
 
 _ASSOCIATED = "traceloop.association.properties."
+ASSOCIATED = Remedy(
+    'Traceloop.set_association_properties({"session_id": ..., "user_id": ...})',
+    ("gen_ai.conversation.id", "user.id"),
+    "before the run of the agent; needs traceloop-sdk",
+)
 
 DIALECT = Dialect(
     name="traceloop",
@@ -136,4 +141,8 @@ DIALECT = Dialect(
     not_errors=(r"GraphInterrupt\b", r"ModelRetry\b", r"GuardrailTripwireTriggered\b"),
     messages="flat or genai",
     rejected=(r"^User rejected the tool call\b",),
+    remedies=(
+        Remedy("TRACELOOP_TRACE_CONTENT=true", CONTENT, "content is on by default"),
+        ASSOCIATED,
+    ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from otel_ir.normalize.dialects.traceloop import ASSOCIATED
 from otel_ir.normalize.dialects.traceloop import DIALECT as TRACELOOP
 
 DIALECT = TRACELOOP.but(
@@ -12,4 +13,5 @@ DIALECT = TRACELOOP.but(
     classify=(("none", "crewai.crew.tasks_output"), *TRACELOOP.classify),
     messages="crew",
     speaks="none",
+    remedies=(ASSOCIATED,),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from otel_ir.normalize.dialects.traceloop import DIALECT as TRACELOOP
+from otel_ir.normalize.table import Remedy
 
 _AGENT = TRACELOOP.columns["gen_ai.agent.name"]
 
@@ -12,4 +13,12 @@ DIALECT = TRACELOOP.but(
     scopes=("opentelemetry.instrumentation.langchain",),
     markers=(),
     columns={"gen_ai.agent.name": (*_AGENT, "traceloop.workflow.name")},
+    remedies=(
+        *TRACELOOP.remedies[:1],
+        Remedy(
+            'invoke(..., config={"metadata": {"session_id": ..., "user_id": ...}})',
+            ("gen_ai.conversation.id", "user.id"),
+            "or traceloop-sdk's set_association_properties",
+        ),
+    ),
 )

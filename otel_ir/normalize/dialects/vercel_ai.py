@@ -5,7 +5,7 @@ Who calls is what the application passed: ``functionId`` and the metadata (5) or
 
 from __future__ import annotations
 
-from otel_ir.normalize.table import Dialect, On
+from otel_ir.normalize.table import Dialect, On, Remedy
 
 _METADATA, _CONTEXT = "ai.telemetry.metadata.", "ai.settings.context."
 _OUTER = "ai.generateText|ai.streamText|ai.generateObject|ai.streamObject"
@@ -50,4 +50,15 @@ DIALECT = Dialect(
     },
     bogus={"gen_ai.output.messages": ("",)},
     messages="vercel",
+    remedies=(
+        Remedy(
+            "experimental_telemetry: {recordInputs: true, recordOutputs: true}",
+            ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "gen_ai.input.messages", "gen_ai.output.messages"),
+            "both are on by default; 7 calls it telemetry",
+        ),
+        Remedy("experimental_telemetry: {functionId: ...}", ("gen_ai.agent.name",), "of the call; 7 calls it telemetry"),
+        Remedy(
+            "experimental_telemetry: {metadata: {sessionId, userId}}", ("gen_ai.conversation.id", "user.id"), "4 and 5; 7: runtimeContext"
+        ),
+    ),
 )

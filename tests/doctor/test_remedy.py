@@ -1,0 +1,73 @@
+"""What to switch on: each emitter's own words, and nothing where nothing can be switched on."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from otel_ir.doctor.coverage import AgentCover, Pattern
+from otel_ir.doctor.remedy import of_agent, together
+from otel_ir.normalize.dialects import DIALECTS
+from otel_ir.normalize.table import CONTENT
+
+ARGUMENTS, RESULT = CONTENT[:2]
+USER, CONVERSATION = "user.id", "gen_ai.conversation.id"
+BY_NAME = {dialect.name: dialect for dialect in DIALECTS}
+
+
+@pytest.mark.parametrize(("dialect", "setting", "column"), [
+    ("otel_genai", "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", ARGUMENTS),
+    ("openai_agents_v2", "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", ARGUMENTS),
+    ("google_adk", "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", RESULT),
+    ("google_adk", "ADK_CAPTURE_MESSAGE_CONTENT_IN_SPANS", ARGUMENTS),
+    ("litellm", "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", ARGUMENTS),
+    ("agent_framework", "ENABLE_SENSITIVE_DATA", RESULT),
+    ("semantic_kernel", "SEMANTICKERNEL_EXPERIMENTAL_GENAI_ENABLE_OTEL_DIAGNOSTICS_SENSITIVE", ARGUMENTS),
+    ("openinference", "OPENINFERENCE_HIDE_INPUTS", ARGUMENTS),
+    ("openinference.crewai", "OPENINFERENCE_HIDE_OUTPUTS", RESULT),
+    ("traceloop", "TRACELOOP_TRACE_CONTENT", ARGUMENTS),
+    ("traceloop.langchain", "TRACELOOP_TRACE_CONTENT", RESULT),
+    ("traceloop.crewai", "set_association_properties", CONVERSATION),
+    ("langsmith", "LANGSMITH_HIDE_INPUTS", ARGUMENTS),
+    ("strands", "trace_attributes", CONVERSATION),
+    ("pydantic_ai", "include_content", ARGUMENTS),
+    ("vercel_ai", "experimental_telemetry", ARGUMENTS),
+    ("vercel_ai", "functionId", "gen_ai.agent.name"),
+    ("spring_ai", "spring.ai.tools.observations.include-content", RESULT),
+    ("claude_code", "OTEL_LOG_TOOL_DETAILS", ARGUMENTS),
+    ("claude_code.events", "OTEL_LOG_TOOL_CONTENT", RESULT),
+    ("anthropic_sdk", "ANTHROPIC_OPEN_TELEMETRY_TRACES_CONTENT_MODE", "gen_ai.input.messages"),
+    ("logfire.openai_agents", "group_id", CONVERSATION),
+])  # fmt: skip
+def test_tables_name_the_settings_of_their_emitters(dialect: str, setting: str, column: str) -> None:
+    assert [one for one in BY_NAME[dialect].remedies if setting in one.setting and column in one.gives]
+
+
+def test_what_cannot_be_switched_on_is_not_promised() -> None:
+    assert BY_NAME["autogen"].remedies == BY_NAME["mcp"].remedies == ()
+
+
+def _cover(dialect: str, missing: set[str], **losses: int) -> AgentCover:
+    pattern = Pattern("tool_call", dialect, frozenset(missing), 2, frozenset({ARGUMENTS, RESULT, USER}))
+    return AgentCover("", "s", "s/a", Counter({dialect: 2}), [pattern], Counter(losses))
+
+
+def test_the_emitters_own_word_for_its_masks_else_a_general_one() -> None:
+    own = of_agent(_cover("logfire.openai_agents", set(), scrubbed=1), [], [], sampled=False)
+    assert [(one["setting"], one["gives"]) for one in own] == [("logfire.configure(scrubbing=False)", ["true values"])]
+    other = of_agent(_cover("mastra", set(), scrubbed=1), [], [], sampled=False)
+    assert [one["gives"] for one in other] == [["true values"]]
+    assert of_agent(_cover("logfire.openai_agents", {ARGUMENTS}), [], [], sampled=False) == []
+
+
+def test_settings_of_many_agents_stand_once() -> None:
+    def agent(service: str, setting: str, *unblinds: str) -> dict[str, object]:
+        blind = [{"signal": one, "severity": "critical"} for one in unblinds]
+        remedy = {"setting": setting, "gives": ["result"], "note": "", "dialect": None, "unblinds": list(unblinds)}
+        return {"service.name": service, "blind": blind, "remedies": [remedy]}
+
+    rows = together([agent("a", "X"), agent("b", "X"), agent("b", "X"), agent("c", "Y", "rule")])
+    assert [(one["setting"], one["agents"], one["services"], one["unblinds"]) for one in rows] == [
+        ("Y", 1, ["c"], ["rule"]), ("X", 3, ["a", "b"], []),
+    ]  # fmt: skip
