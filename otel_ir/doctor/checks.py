@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from otel_ir.config import Config, load_config
 from otel_ir.errors import ConfigError, OtelIrError
@@ -25,6 +28,8 @@ _CONNECT_SECONDS = 3.0
 _SECOND = 1_000_000_000
 _OLDEST_NOW = 1_767_225_600 * _SECOND
 """2026: a clock before it was never set."""
+_METRICS = 1 << 20
+_REASON = re.compile(r'reason="([a-z_]{1,40})".*\} (\d{1,15})(?:\.\d+)?(?:$|[ e])')
 _FAULTS = 10
 """Faults of one kind that are told."""
 Row = dict[str, Any]
@@ -135,6 +140,37 @@ def _answers(check: str, what: str, endpoint: str, hint: str) -> Row:
     return row(check, OK, f"{what}: {endpoint} answers")
 
 
+def _senders(place: Place) -> Iterator[Row]:
+    tokens = place.config.receive.tokens
+    if refused := _refused(place):
+        told = ", ".join(f"{count} {reason}" for reason, count in refused.items())
+        wrong = "senders need one of receive.tokens: authorization: Bearer …" if "unauthenticated" in refused else ""
+        yield row("senders", WARNING, f"requests were refused since the server started: {told}", wrong or "docs/receive.md says why")
+    if tokens:
+        yield row("senders", OK, f"they must show one of {len(tokens)} tokens")
+    elif place.config.enforce:
+        hint = "receive.tokens: containment is carried out only for senders that somebody vouches for"
+        yield row("senders", WARNING, "anybody who can connect may send for any agent", hint)
+    else:
+        yield row("senders", OK, "anybody who can connect may send, for any agent (receive.tokens)")
+
+
+def _refused(place: Place) -> dict[str, int]:
+    """Reason -> requests that the running server refused; empty where none runs, or it does not say."""
+    if place.server is None:
+        return {}
+    try:
+        with urlopen(f"http://{place.server.get('http', '')}/metrics", timeout=_CONNECT_SECONDS) as answer:
+            text = answer.read(_METRICS).decode("utf-8", "replace")
+    except (OSError, ValueError, HTTPException):
+        return {}
+    found: dict[str, int] = {}
+    for line in text.splitlines():
+        if line.startswith("otel_ir_receive_rejected_total{") and (one := _REASON.search(line)):
+            found[one[1]] = found.get(one[1], 0) + int(one[2])
+    return {reason: count for reason, count in found.items() if count}
+
+
 def _disk(place: Place) -> Iterator[Row]:
     folder = place.data
     while not folder.exists() and folder != folder.parent:
@@ -227,6 +263,7 @@ CHECKS: dict[str, Callable[[Place], Iterator[Row]]] = {
     "versions": _versions,
     "clock": _clock,
     "ports": _ports,
+    "senders": _senders,
     "data folder": _disk,
     "journal": _journal,
     "ledger": _ledger,

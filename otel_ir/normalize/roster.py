@@ -37,7 +37,12 @@ MAX_WAITING = 100_000
 _EVENT, _AGENT, _SOURCE = "otel_ir.event.id", "otel_ir.agent.id", "otel_ir.agent.id_source"
 _DERIVED = "messages"
 """In place of a dialect on calls that only messages of a model told of."""
-_PROMPT = "gen_ai.system_instructions"
+_PROMPT, _MESSAGES = "gen_ai.system_instructions", "gen_ai.input.messages"
+_FIRST = (
+    r'(?s)^\s*\[\s*\{\s*"role"\s*:\s*"(?:system|developer)"\s*,\s*"(?:parts|content)"\s*:\s*(.*?)'
+    r'(?:\}\s*,\s*\{\s*"role"|\}\s*\]\s*$|$)'
+)
+"""The first message, if it is the system prompt; its quotes are escaped, so what ends it cannot stand in it."""
 _PATCHED = (_AGENT, _SOURCE, "gen_ai.agent.name")
 _SAYS = (_EVENT, "tenant", "service.name", *_PATCHED, "tool", "model", "dialect", "fingerprint")
 _SAYS_SCHEMA = pl.Schema([*((name, pl.String()) for name in _SAYS), ("time", pl.Int64())])
@@ -68,6 +73,15 @@ def fingerprints(prompts: pl.Series) -> pl.Series:
     texts = pl.DataFrame({"prompt": distinct}).select(normalized(pl.col("prompt")))["prompt"]
     hashed = [hashlib.sha256(text.encode()).hexdigest() for text in texts.to_list()]
     return prompts.replace_strict(distinct, pl.Series(hashed, dtype=pl.String), default=None, return_dtype=pl.String)
+
+
+def prompts(events: pl.DataFrame) -> pl.Series:
+    """The system prompt of each event: the attribute of its own, else the first message, if that is the system's."""
+    own, messages = events[_PROMPT], events[_MESSAGES]
+    if messages.null_count() == len(messages):
+        return own
+    first = pl.col(_MESSAGES).str.slice(0, 2 * MAX_PROMPT).str.extract(_FIRST)
+    return events.select(pl.coalesce(pl.col(_PROMPT), pl.when(pl.col(_PROMPT).is_null()).then(first)))[_PROMPT]
 
 
 def roster_of(events: pl.DataFrame) -> pl.DataFrame:
@@ -103,7 +117,7 @@ def _says(events: pl.DataFrame) -> pl.DataFrame:
     """What each event says of its agent (``_SAYS_SCHEMA``)."""
     tool = pl.when(pl.col("event.type") == "tool_call").then("gen_ai.tool.name")
     once = pl.col("otel_ir.duplicate_of").is_null()
-    fingerprint = fingerprints(events[_PROMPT]).alias("fingerprint")
+    fingerprint = fingerprints(prompts(events)).alias("fingerprint")
     said = events.lazy().with_columns(fingerprint).filter(once)
     return said.select(
         _EVENT,
@@ -131,4 +145,4 @@ def _grouped(said: pl.DataFrame) -> pl.DataFrame:
     return rows.sort("tenant", "agent_id").select(ROSTER_SCHEMA.names()).collect()
 
 
-__all__ = ["ROSTER_SCHEMA", "Roster", "fingerprints", "normalized", "roster_of"]
+__all__ = ["ROSTER_SCHEMA", "Roster", "fingerprints", "normalized", "prompts", "roster_of"]

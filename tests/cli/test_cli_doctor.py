@@ -129,10 +129,19 @@ def _checks(told: dict[str, Any]) -> dict[str, str]:
 def test_a_fresh_installation_is_in_order(tmp_path: Path) -> None:
     told = _told("-c", _config(tmp_path))
     assert set(_checks(told)) == {
-        "config", "versions", "clock", "ports", "data folder", "journal", "ledger", "evidence", "rules", "adapters", "response", "export",
+        "config", "versions", "clock", "ports", "senders", "data folder", "journal", "ledger", "evidence", "rules", "adapters", "response",
+        "export",
     }  # fmt: skip
     assert "fault" not in _checks(told).values()
     assert not (tmp_path / "data").exists(), "it only looks"
+
+
+def test_who_may_send(tmp_path: Path) -> None:
+    told = _told("-c", _config(tmp_path, more="enforce: true\n"))
+    assert _checks(told)["senders"] == "warning"
+    path = Path(_config(tmp_path, more="enforce: true\n"))
+    path.write_text(path.read_text().replace("receive: {", "receive: {tokens: [{token: t, sender: desk}], "))
+    assert _checks(_told("-c", str(path)))["senders"] == "ok"
 
 
 def test_faults_are_told_one_by_one(tmp_path: Path) -> None:

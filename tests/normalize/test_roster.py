@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_ir.model import EVENT_SCHEMA, PATCH_SCHEMA
-from otel_ir.normalize.roster import MAX_NAMES, MAX_PROMPTS, ROSTER_SCHEMA, Roster, fingerprints, roster_of
+from otel_ir.normalize.roster import MAX_NAMES, MAX_PROMPTS, ROSTER_SCHEMA, Roster, fingerprints, prompts, roster_of
 
 _PROMPTS = (None, "You help.", "You  HELP.", "You pay.", "You pay 7 times.", "You pay 12 times.")
 
@@ -143,3 +143,21 @@ def test_the_roster_is_bounded() -> None:
     patches = [{"otel_ir.event.id": f"t/{at}"} | named for at in range(9)]
     assert roster.take(EVENT_SCHEMA.to_frame(), pl.DataFrame(patches, schema=PATCH_SCHEMA))["tools"].to_list() == [["5", "6", "7", "8"]]
     assert roster.take(EVENT_SCHEMA.to_frame(), pl.DataFrame(patches, schema=PATCH_SCHEMA)).is_empty()
+
+
+@pytest.mark.parametrize(("messages", "own", "prompt"), [
+    ('[{"role":"system","parts":[{"type":"text","content":"You help"}]},{"role":"user","parts":[]}]', None, "parts"),
+    ('[{"role": "developer", "content": "Say \\"},{\\\\\\"role\\" twice"}, {"role": "user"}]', None, "quoted"),
+    ('[{"role":"system","content":"alone"}]', None, '"alone"'),
+    ('[{"role":"system","content":"cut in the mid', None, '"cut in the mid'),
+    ('[{"role":"user","content":"hi"},{"role":"system","content":"late"}]', None, None),
+    ('[{"role":"system","content":"other"}]', "its own", "its own"),
+    (None, "its own", "its own"),
+    (None, None, None),
+    ("no json", None, None),
+])  # fmt: skip
+def test_the_prompt_that_is_the_first_message(messages: str | None, own: str | None, prompt: str | None) -> None:
+    rows = [{"gen_ai.system_instructions": own, "gen_ai.input.messages": messages}]
+    rows.append({"gen_ai.system_instructions": None, "gen_ai.input.messages": '[{"role":"user"}]'})
+    expected = {"parts": '[{"type":"text","content":"You help"}]', "quoted": '"Say \\"},{\\\\\\"role\\" twice"'}
+    assert prompts(pl.DataFrame(rows, schema=EVENT_SCHEMA)).to_list() == [expected.get(prompt or "", prompt), None]
