@@ -12,6 +12,8 @@ from otel_ir.normalize.roster import ROSTER_SCHEMA, Roster
 from otel_ir.store import AgentRow, Ledger
 
 WRITE_SECONDS = 2.0
+NAME_SECONDS = 600.0
+"""So long it is waited for the name of who did something; it comes when the agent's own span ends."""
 MOST_ROWS = 500
 """Agents written at once, every ``WRITE_SECONDS`` at most; more of them wait."""
 MOST_WAITING, MOST_KNOWN = 100_000, 1_000_000
@@ -27,11 +29,14 @@ class RosterKeeper:
         self._ledger, self._clock, self._roster = ledger, clock, Roster()
         self._waiting = ROSTER_SCHEMA.to_frame()
         self._known = pl.DataFrame(schema={"said": pl.UInt64})
-        self._written = clock()
+        self._written = self._looked = clock()
 
     def take(self, output: FoldOutput) -> None:
         """Events and patches of a frame. Raises ``StorageError``; then they wait."""
-        seen = self._roster.take(output.events, output.patches)
+        self._add(self._roster.take(output.events, output.patches, self._clock()))
+        self.idle()
+
+    def _add(self, seen: pl.DataFrame) -> None:
         if seen.height:
             # Once an hour an agent is written although nothing is new of it, so that it counts as seen.
             said = seen.select(
@@ -41,11 +46,14 @@ class RosterKeeper:
             if new.height:
                 self._known = pl.concat([self._known, new.select("said")]).tail(MOST_KNOWN)
                 self._waiting = pl.concat([self._waiting, new.drop("said")]).tail(MOST_WAITING)
-        self.idle()
 
     def idle(self) -> None:
         """Write what waits if it is time for it; also when nothing comes any more. Raises ``StorageError``; then it waits on."""
-        if self._waiting.height and self._clock() - self._written >= WRITE_SECONDS:
+        now = self._clock()
+        if now - self._looked >= WRITE_SECONDS:
+            self._looked = now
+            self._add(self._roster.unnamed(now - NAME_SECONDS))
+        if self._waiting.height and now - self._written >= WRITE_SECONDS:
             self.write()
 
     def write(self) -> None:

@@ -15,7 +15,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "fault": "bold red"}
 _LABEL = 10
 _MOST, _MOST_AGENTS, _MOST_SERVICES = 12, 20, 50
 """Entries of one list, agents of one service, and services that are shown."""
-_FEW = 3
+_FEW, _NOTE = 3, 1000
 _Row = dict[str, Any]
 
 
@@ -66,7 +66,7 @@ def _service(service: _Row) -> Iterator[_Line]:
         yield _Line(2, "dialect", f"{by}: {one['rows']} of {name(one['scope']) or '(no scope)'}{version}")
     yield from _more(2, "dialect", service["scopes"])
     for text in service["notes"]:
-        yield _Line(2, "note", clean(text), "yellow")
+        yield _Line(2, "note", name(text, _NOTE), "yellow")
     yield from _settings(service["remedies"], everywhere=False)
 
 
@@ -97,7 +97,7 @@ def _agent(agent: _Row) -> Iterator[_Line]:
             yield _Line(4, "lost", f"{loss} on {count} of {_count(agent['events'], 'event')}", "yellow")
     yield from _rules(agent)
     for text in agent["notes"]:
-        yield _Line(4, "note", clean(text))
+        yield _Line(4, "note", name(text, _NOTE))
 
 
 def _rules(agent: _Row) -> Iterator[_Line]:

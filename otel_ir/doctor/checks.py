@@ -29,7 +29,7 @@ _SECOND = 1_000_000_000
 _OLDEST_NOW = 1_767_225_600 * _SECOND
 """2026: a clock before it was never set."""
 _METRICS = 1 << 20
-_REASON = re.compile(r'reason="([a-z_]{1,40})".*\} (\d{1,15})(?:\.\d+)?(?:$|[ e])')
+_REASON = re.compile(r'reason="([a-z_]{1,40})".*\} (\d+(?:\.\d+)?(?:e\+\d{1,2})?)$')
 _FAULTS = 10
 """Faults of one kind that are told."""
 Row = dict[str, Any]
@@ -167,7 +167,7 @@ def _refused(place: Place) -> dict[str, int]:
     found: dict[str, int] = {}
     for line in text.splitlines():
         if line.startswith("otel_ir_receive_rejected_total{") and (one := _REASON.search(line)):
-            found[one[1]] = found.get(one[1], 0) + int(one[2])
+            found[one[1]] = found.get(one[1], 0) + int(float(one[2]))
     return {reason: count for reason, count in found.items() if count}
 
 

@@ -105,7 +105,7 @@ def _service_notes(one: ServiceSurvey) -> list[str]:
     notes = []
     unread = [name for name, scope in one.scopes.items() if all(dialect is None for dialect, _ in scope.read_by)]
     if unread and len(unread) == len(one.scopes):
-        names = ", ".join(name or "(no name)" for name in sorted(unread)[:_FEW])
+        names = ", ".join(name[:100] or "(no name)" for name in sorted(unread)[:_FEW])
         notes.append(f"no table reads its scopes ({names}): nothing of it is an event, it only links spans")
     if one.kept < 1:
         signs = ", ".join(name for name in one.signs if name != UNSAMPLED)

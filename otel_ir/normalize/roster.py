@@ -33,6 +33,8 @@ MAX_PROMPT = 1 << 14
 MAX_PROMPTS = 1024
 """Different prompts of one call that are looked at, the first to come."""
 MAX_WAITING = 100_000
+UNNAMED = "/-"
+"""What stands after the service in the id of agents that nothing names."""
 
 _EVENT, _AGENT, _SOURCE = "otel_ir.event.id", "otel_ir.agent.id", "otel_ir.agent.id_source"
 _DERIVED = "messages"
@@ -46,6 +48,7 @@ _FIRST = (
 _PATCHED = (_AGENT, _SOURCE, "gen_ai.agent.name")
 _SAYS = (_EVENT, "tenant", "service.name", *_PATCHED, "tool", "model", "dialect", "fingerprint")
 _SAYS_SCHEMA = pl.Schema([*((name, pl.String()) for name in _SAYS), ("time", pl.Int64())])
+_WAITING_SCHEMA = pl.Schema([*_SAYS_SCHEMA.items(), ("since", pl.Float64())])
 # What a template fills in, to "#": ids, whatever has a digit, and the words of a date; then what only stands between such.
 _FILLED = (
     r"(?i)\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b",
@@ -93,20 +96,30 @@ class Roster:
     """``roster_of`` for a stream in which agents become known later. Bounded: of too many unnamed events the oldest are forgotten."""
 
     def __init__(self, max_waiting: int = MAX_WAITING) -> None:
-        self._most, self._waiting = max_waiting, _SAYS_SCHEMA.to_frame()
+        self._most, self._waiting = max_waiting, _WAITING_SCHEMA.to_frame()
 
-    def take(self, events: pl.DataFrame, patches: pl.DataFrame) -> pl.DataFrame:
-        """Events and patches as the fold gives them for a frame -> what is new of agents (``ROSTER_SCHEMA``)."""
+    def take(self, events: pl.DataFrame, patches: pl.DataFrame, at: float = 0.0) -> pl.DataFrame:
+        """Events and patches as the fold gives them for a frame, and the time (s) -> what is new of agents (``ROSTER_SCHEMA``)."""
         said = _says(events)
         rows = [said]
         if patches.height:
             now = patches.unique(_EVENT, keep="last", maintain_order=True).select(_EVENT, *_PATCHED)
-            held = pl.concat([self._waiting, said.filter(_unknown())])
+            held = pl.concat([self._waiting.drop("since"), said.filter(_unknown())])
             rows.insert(0, held.drop(_PATCHED).join(now, on=_EVENT, how="inner", maintain_order="left").select(_SAYS_SCHEMA.names()))
             self._waiting = self._waiting.join(rows[0].filter(~_unknown()), on=_EVENT, how="anti", maintain_order="left")
             said = said.join(rows[0].filter(~_unknown()), on=_EVENT, how="anti", maintain_order="left")
-        self._waiting = pl.concat([self._waiting, solid(said.filter(_unknown()))]).tail(self._most)
+        still = solid(said.filter(_unknown())).with_columns(pl.lit(at).alias("since"))
+        self._waiting = pl.concat([self._waiting, still]).tail(self._most)
         return _grouped(pl.concat(rows))
+
+    def unnamed(self, before: float) -> pl.DataFrame:
+        """What came before that time and has no name yet, as what one agent of its service did (``SERVICE/-``); it waits no longer."""
+        late = pl.col("since") < before
+        given_up = self._waiting.filter(late & (pl.col("service.name") != ""))
+        self._waiting = self._waiting.filter(~late)
+        return _grouped(
+            given_up.drop("since").with_columns((pl.col("service.name") + UNNAMED).alias(_AGENT), pl.lit("resource").alias(_SOURCE))
+        )
 
 
 def _unknown() -> pl.Expr:
@@ -145,4 +158,4 @@ def _grouped(said: pl.DataFrame) -> pl.DataFrame:
     return rows.sort("tenant", "agent_id").select(ROSTER_SCHEMA.names()).collect()
 
 
-__all__ = ["ROSTER_SCHEMA", "Roster", "fingerprints", "normalized", "prompts", "roster_of"]
+__all__ = ["ROSTER_SCHEMA", "UNNAMED", "Roster", "fingerprints", "normalized", "prompts", "roster_of"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from otel_ir.model import Alert
 from otel_ir.model_lifecycle import ActionRequest
+from otel_ir.normalize.roster import UNNAMED
 from otel_ir.respond.caps import DAY
 from otel_ir.respond.desk import SECOND, Desk
 from otel_ir.respond.policy import steps, why_dry_run
@@ -18,7 +19,9 @@ def look_alikes(desk: Desk, alert: Alert, incident_id: str, now: int) -> list[Ac
     own = desk.book.agents(tenant=alert.tenant, agent_id=alert.agent_id)
     if not own:
         return []
-    others = [one for one in desk.book.agents(tenant=alert.tenant, since=now - DAY) if one.agent_id != alert.agent_id]
+    # What nothing names may be many agents: it is nobody's twin.
+    named = [one for one in desk.book.agents(tenant=alert.tenant, since=now - DAY) if not one.agent_id.endswith(UNNAMED)]
+    others = [one for one in named if one.agent_id != alert.agent_id]
     prompt = [one for one in others if "prompt" in config.by and one.fingerprint and one.fingerprint == own[0].fingerprint]
     tools = [one for one in others if "tools" in config.by and own[0].tools and set(one.tools) == set(own[0].tools)]
     why = {one.agent_id: "the same tools" for one in tools} | {one.agent_id: "the same system prompt" for one in prompt}

@@ -205,7 +205,7 @@ def _capture(folder: Path, number: int, **changes: Any) -> None:
     said = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "send_email", "gen_ai.agent.name": agent} | changes.get("said", {})
     span = {
         "traceId": f"{number + 1:032x}", "spanId": f"{number + 1:016x}", "name": "x", "endTimeUnixNano": "1767268800000000000",
-        "attributes": [{"key": key, "value": {"stringValue": value}} for key, value in said.items()],
+        "attributes": [{"key": key, "value": {"stringValue": value}} for key, value in said.items() if value is not None],
     } | changes.get("span", {})  # fmt: skip
     resource = {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]}
     request = {"resourceSpans": [{"resource": resource, "scopeSpans": [{"scope": {"name": scope}, "spans": [span]}]}]}
@@ -217,6 +217,8 @@ def test_hostile_names_stay_in_their_line(tmp_path: Path) -> None:
     bad = ["\x1b[31mred", "a\nok      rules", "\x9b31mC1", "x" * 1_000_000, "\u202eevil", "z\u200bw", "\r\x1b[2K", "[bold]x[/bold]"]
     for number, one in enumerate(bad):
         _capture(tmp_path, number, service=one, agent=one, scope=one)
+        unread = {"gen_ai.operation.name": None, "gen_ai.tool.name": None, "gen_ai.agent.name": None}
+        _capture(tmp_path, 100 + number, service=f"unread {one}", scope=one, said=unread)
     text = run(app, ["doctor", str(tmp_path)]).stdout
     for seen in ("\x1b", "\x9b", "\r", "\u202e", "\u200b", "x" * 500):
         assert seen not in text

@@ -161,3 +161,24 @@ def test_the_prompt_that_is_the_first_message(messages: str | None, own: str | N
     rows.append({"gen_ai.system_instructions": None, "gen_ai.input.messages": '[{"role":"user"}]'})
     expected = {"parts": '[{"type":"text","content":"You help"}]', "quoted": '"Say \\"},{\\\\\\"role\\" twice"'}
     assert prompts(pl.DataFrame(rows, schema=EVENT_SCHEMA)).to_list() == [expected.get(prompt or "", prompt), None]
+
+
+def test_what_nobody_names_is_an_agent_of_its_service_after_a_while() -> None:
+    def event(number: int, service: str | None, name: str | None = None) -> dict[str, Any]:
+        return {
+            "otel_ir.event.id": f"t/{number}", "event.type": "tool_call", "service.name": service, "gen_ai.tool.name": f"tool {number}",
+            "otel_ir.agent.id": f"{service}/{name or '~t'}", "otel_ir.agent.id_source": "own" if name else "none", "event_time": number,
+        }  # fmt: skip
+
+    def frame(*rows: dict[str, Any]) -> pl.DataFrame:
+        return pl.DataFrame(list(rows), schema=EVENT_SCHEMA)
+
+    nothing = PATCH_SCHEMA.to_frame()
+    roster = Roster()
+    assert roster.take(frame(event(1, "a"), event(2, None), event(3, "a", "x")), nothing, 10.0)["agent_id"].to_list() == ["a/x"]
+    roster.take(frame(event(4, "a")), nothing, 20.0)
+    assert roster.unnamed(10.0).height == 0
+    [row] = roster.unnamed(15.0).to_dicts()
+    assert (row["agent_id"], row["service"], row["name"], row["tools"], row["first_seen"]) == ("a/-", "a", None, ["tool 1"], 1)
+    assert roster.unnamed(15.0).height == 0
+    assert roster.unnamed(99.0)["tools"].to_list() == [["tool 4"]]

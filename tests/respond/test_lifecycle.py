@@ -307,7 +307,7 @@ def test_similar_agents_are_held_back_for_a_while(make_life: MakeLife) -> None:
 
     life.ledger.saw_agents([
         seen("helpdesk/agent-1", "p", "a", "b"), seen("helpdesk/twin", "p", "c"), seen("sales/tools", "q", "b", "a"),
-        seen("sales/other", "q", "x"), seen("zz/also", "p", "d"), seen("helpdesk/none", None),
+        seen("sales/other", "q", "x"), seen("zz/also", "p", "d"), seen("helpdesk/none", None), seen("desk/-", "p", "a", "b"),
     ])  # fmt: skip
     life.alert(life.start(), make_alert())
     rows = life.actions(states=[ActionState.VERIFIED])
