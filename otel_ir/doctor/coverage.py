@@ -58,10 +58,13 @@ _EXPECTED: dict[str, pl.Expr] = {
     **dict.fromkeys(
         (
             "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions", "gen_ai.provider.name",
-            "gen_ai.request.model", "gen_ai.response.model", "gen_ai.response.id", "gen_ai.usage.input_tokens",
-            "gen_ai.usage.output_tokens",
+            "gen_ai.request.model",
         ),
         _MODEL,
+    ),
+    **dict.fromkeys(
+        ("gen_ai.response.model", "gen_ai.response.id", "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"),
+        _MODEL & ~pl.col("error").fill_null(value=False),
     ),
     "error.type": pl.col("error").fill_null(value=False),
     "error.message": pl.col("error").fill_null(value=False),
@@ -118,7 +121,12 @@ class AgentCover:
 
     def lacking(self, dialect: str) -> frozenset[str]:
         """What events of this dialect lack."""
-        return frozenset().union(*(one.missing for one in self.patterns if one.dialect == dialect))
+        return frozenset[str]().union(*(one.missing for one in self.patterns if one.dialect == dialect))
+
+    def whole(self, dialect: str) -> frozenset[str]:
+        """What no event of this dialect lacks that should have it."""
+        expected = frozenset[str]().union(*(one.expected for one in self.patterns if one.dialect == dialect))
+        return expected - self.lacking(dialect)
 
     def gaps(self, kind: Kind) -> tuple[int, int]:
         """-> events that should say it and do not, events that should say it."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from otel_ir.doctor.blind import Blind, blind_rules
-from otel_ir.doctor.coverage import KINDS, LOSSES, AgentCover, Kind
+from otel_ir.doctor.coverage import KINDS, LOSSES, SYSTEM_PROMPT, AgentCover, Kind
 from otel_ir.doctor.remedy import kept_share, of_agent, together, useful
 from otel_ir.doctor.survey import QUIET, UNSAMPLED, ServiceSurvey
 from otel_ir.doctor.undercount import distorted
@@ -156,10 +156,10 @@ def _why(cover: AgentCover, kind: Kind, *, whole: bool) -> str:
     if kind.columns[0] not in CONTENT:
         return "its telemetry does not say it" if whole else "not every span says it"
     said = [_LOSS_WORDS[name] for name in ("dropped", "truncated", "scrubbed") if cover.losses[name]]
+    if kind.label == SYSTEM_PROMPT and any("gen_ai.input.messages" in cover.whole(name) for name in cover.dialects):
+        return "neither an attribute nor the first message: it may have none"
     if whole and not any(useful(dialect, kind.columns) for dialect in DIALECTS if dialect.name in cover.dialects):
         return ", ".join([_NO_SWITCH, *said])
-    if kind.label == "system prompt":
-        return "neither an attribute nor a message of its own"
     return ", ".join([_LOSS_WORDS["absent"] if whole else "not every span has it", *said])
 
 

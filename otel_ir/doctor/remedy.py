@@ -48,6 +48,7 @@ def of_agent(cover: AgentCover, missing: list[_Row], blind: list[Blind], *, samp
     given, undone = set[str](), set[str]()
     for dialect in (one for one in DIALECTS if one.name in cover.dialects):
         here = {_agent(name) for name in cover.lacking(dialect.name)} & lacking.keys()
+        whole = cover.whole(dialect.name)
         for remedy in dialect.remedies:
             if remedy.undoes and cover.losses[remedy.undoes]:
                 _add(rows, remedy, (), {_BACK[remedy.undoes]}, (), dialect.name)
@@ -55,6 +56,8 @@ def of_agent(cover: AgentCover, missing: list[_Row], blind: list[Blind], *, samp
             if remedy.undoes:
                 continue
             columns = {_agent(name) for name in remedy.gives} & here
+            if not whole.isdisjoint(CONTENT) and not whole.isdisjoint(remedy.gives):
+                columns -= set(CONTENT)  # it is on: what it gives elsewhere is there
             if columns:
                 _add(rows, remedy, columns, {lacking[name] for name in columns}, blind, dialect.name)
                 given |= {lacking[name] for name in columns}
@@ -63,10 +66,11 @@ def of_agent(cover: AgentCover, missing: list[_Row], blind: list[Blind], *, samp
             _add(rows, remedy, (), {_BACK[loss]}, (), None)
     if sampled:
         _add(rows, _SAMPLING, (), {"every span"}, (), None)
+    needed = {base_of(name) for one in blind for name in one.needs}
     for column, what in lacking.items():
         # The agent is known by its name; an id of ours nobody can state.
         name = "gen_ai.agent.name" if column == AGENT else column
-        if what not in given and name in STATED and name not in CONTENT:
+        if what not in given and name in STATED and name not in CONTENT and (name in _LENT or column in needed):
             given.add(what)
             note = "the application can set it: its agent's own span is enough" if name in _LENT else "the application can set it"
             _add(rows, Remedy(f"span attribute {name}", (), note), (column,), {what}, blind, None)

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from otel_ir.doctor.blind import Blind
 from otel_ir.doctor.coverage import AgentCover, Pattern
 from otel_ir.doctor.remedy import of_agent, together
 from otel_ir.normalize.dialects import DIALECTS
@@ -59,6 +60,26 @@ def test_the_emitters_own_word_for_its_masks_else_a_general_one() -> None:
     other = of_agent(_cover("mastra", set(), scrubbed=1), [], [], sampled=False)
     assert [one["gives"] for one in other] == [["true values"]]
     assert of_agent(_cover("logfire.openai_agents", {ARGUMENTS}), [], [], sampled=False) == []
+
+
+def test_a_switch_that_is_on_is_not_told_to_be_switched_on() -> None:
+    def settings(*missing: str) -> list[str]:
+        rows = [{"what": name, "columns": [name]} for name in missing]
+        return [one["setting"] for one in of_agent(_cover("otel_genai", set(missing)), rows, [], sampled=False)]
+
+    switch = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=SPAN_ONLY"
+    assert settings(ARGUMENTS, RESULT)[0] == switch
+    assert settings(RESULT) == [], "the arguments are there"
+    assert settings(ARGUMENTS, RESULT, USER)[-1] == "span attribute user.id"
+
+
+def test_only_what_a_rule_needs_or_who_it_is_is_asked_of_the_application() -> None:
+    missing = [{"what": name, "columns": [name]} for name in (USER, "gen_ai.tool.call.id")]
+    cover = _cover("otel_genai", {USER, "gen_ai.tool.call.id"})
+    assert [one["setting"] for one in of_agent(cover, missing, [], sampled=False)] == ["span attribute user.id"]
+    blind = [Blind("1", "r", "high", 2, 2, ("gen_ai.tool.call.id",))]
+    found = of_agent(cover, missing, blind, sampled=False)
+    assert [(one["setting"], one["unblinds"]) for one in found][1] == ("span attribute gen_ai.tool.call.id", ["r"])
 
 
 def test_settings_of_many_agents_stand_once() -> None:
