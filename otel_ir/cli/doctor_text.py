@@ -101,18 +101,25 @@ def _agent(agent: _Row) -> Iterator[_Line]:
 
 
 def _rules(agent: _Row) -> Iterator[_Line]:
-    for one in agent["blind"][:_MOST]:
+    """Correlations of one signal of which the same is to be said stand once."""
+    lines = list(dict.fromkeys((*_blind(agent), *_sampled(agent))))
+    yield from lines[:_MOST]
+    yield from _more(4, lines[_MOST].label if len(lines) > _MOST else "", lines)
+
+
+def _blind(agent: _Row) -> Iterator[_Line]:
+    for one in agent["blind"]:
         how = "can never fire" if one["wholly"] else f"does not see {one['events']} of {_count(one['of'], 'event')}"
         how = "may fire falsely" if one["falsely"] else how
         style = "" if one["attribute"] else "bold red" if one["wholly"] else "yellow"
         needs = ", ".join(name(column) for column in one["needs"])
         yield _Line(4, "blind", f"{clean(one['signal'])} ({one['severity']}) {how}: it needs {needs}", style)
-    yield from _more(4, "blind", agent["blind"])
-    rules = agent["sampling"]["rules"] if agent["sampling"] else []
-    for one in rules[:_MOST]:
+
+
+def _sampled(agent: _Row) -> Iterator[_Line]:
+    for one in agent["sampling"]["rules"] if agent["sampling"] else []:
         detail = f": {one['detail']}" if one["detail"] else ""
         yield _Line(4, "sampled", f"{clean(one['signal'])} ({one['severity']}) {one['effect']}{detail}", "yellow")
-    yield from _more(4, "sampled", rules)
 
 
 def _more(indent: int, label: str, rows: list[Any]) -> Iterator[_Line]:

@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ _SECOND = 1_000_000_000
 _OLDEST_NOW = 1_767_225_600 * _SECOND
 """2026: a clock before it was never set."""
 _METRICS = 1 << 20
-_REASON = re.compile(r'reason="([a-z_]{1,40})".*\} (\d+(?:\.\d+)?(?:e\+\d{1,2})?)$')
+_REJECTED = re.compile(r'otel_ir_receive_(items_)?rejected_total\{.*reason="([^"\\]{1,200})".*\} (\d+(?:\.\d+)?(?:e\+\d{1,2})?)$')
 _FAULTS = 10
 """Faults of one kind that are told."""
 Row = dict[str, Any]
@@ -142,10 +143,9 @@ def _answers(check: str, what: str, endpoint: str, hint: str) -> Row:
 
 def _senders(place: Place) -> Iterator[Row]:
     tokens = place.config.receive.tokens
-    if refused := _refused(place):
-        told = ", ".join(f"{count} {reason}" for reason, count in refused.items())
-        wrong = "senders need one of receive.tokens: authorization: Bearer …" if "unauthenticated" in refused else ""
-        yield row("senders", WARNING, f"requests were refused since the server started: {told}", wrong or "docs/receive.md says why")
+    for (what, reason), count in _refused(place).items():
+        wrong = "senders need one of receive.tokens, as authorization: Bearer …" if reason == "unauthenticated" else "docs/receive.md"
+        yield row("senders", WARNING, f"{count} {what} were refused since the server started: {reason}", wrong)
     if tokens:
         yield row("senders", OK, f"they must show one of {len(tokens)} tokens")
     elif place.config.enforce:
@@ -155,8 +155,8 @@ def _senders(place: Place) -> Iterator[Row]:
         yield row("senders", OK, "anybody who can connect may send, for any agent (receive.tokens)")
 
 
-def _refused(place: Place) -> dict[str, int]:
-    """Reason -> requests that the running server refused; empty where none runs, or it does not say."""
+def _refused(place: Place) -> dict[tuple[str, str], int]:
+    """(what, reason) -> how many the running server refused; empty where none runs, or it does not say."""
     if place.server is None:
         return {}
     try:
@@ -164,11 +164,11 @@ def _refused(place: Place) -> dict[str, int]:
             text = answer.read(_METRICS).decode("utf-8", "replace")
     except (OSError, ValueError, HTTPException):
         return {}
-    found: dict[str, int] = {}
+    found: Counter[tuple[str, str]] = Counter()
     for line in text.splitlines():
-        if line.startswith("otel_ir_receive_rejected_total{") and (one := _REASON.search(line)):
-            found[one[1]] = found.get(one[1], 0) + int(float(one[2]))
-    return {reason: count for reason, count in found.items() if count}
+        if one := _REJECTED.match(line):
+            found["spans or log records" if one[1] else "requests", one[2]] += int(float(one[3]))
+    return dict((+found).most_common(_FAULTS))
 
 
 def _disk(place: Place) -> Iterator[Row]:

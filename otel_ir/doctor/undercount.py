@@ -66,5 +66,5 @@ def _detail(item: Rule | Correlation, effect: str, kept: float | None) -> str:
     if effect == STEPS and isinstance(item, Correlation):
         steps = min((len(clause.required) for clause in item.clauses), default=1)
         share = kept**steps
-        return f"all {steps} steps are kept in {share:.2%} of the cases, unless whole traces are kept" if steps > 1 else ""
+        return f"{share:.2%} (across traces) to {kept:.2%} (within one) come whole" if steps > 1 else ""
     return f"about {kept:.2%} of what it looks for comes" if effect in (UNDERCOUNTS, EVENTS) else ""

@@ -11,7 +11,6 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 from real.processes import OTEL_IR, Server, otel_ir_serving, until
@@ -37,18 +36,22 @@ def _request(capture: str, service: str, state: str = "") -> ExportTraceServiceR
     return whole
 
 
-def _send(server: Server, request: ExportTraceServiceRequest, service: str, *, over: str, token: str = "") -> None:
+def _send(server: Server, request: ExportTraceServiceRequest, *, over: str, token: str = "") -> None:
     if over == "grpc":
         with grpc.insecure_channel(server.grpc) as channel:
-            metadata = [("authorization", f"Bearer {token}")] if token else None
-            TraceServiceStub(channel).Export(request, timeout=30, metadata=metadata)
+            TraceServiceStub(channel).Export(request, timeout=30, metadata=[("authorization", f"Bearer {token}")] if token else None)
         return
-    body = json.dumps(json_format.MessageToDict(request)) if over == "json" else request.SerializeToString()
-    kind = "application/json" if over == "json" else "application/x-protobuf"
-    headers = {"content-type": kind} | ({"authorization": f"Bearer {token}"} if token else {})
-    sent = urllib.request.Request(f"http://{server.http}/v1/traces", body.encode() if isinstance(body, str) else body, headers)
+    headers = {"content-type": "application/x-protobuf"} | ({"authorization": f"Bearer {token}"} if token else {})
+    sent = urllib.request.Request(f"http://{server.http}/v1/traces", request.SerializeToString(), headers)
     with urllib.request.urlopen(sent, timeout=30) as answer:
         assert answer.status == 200
+
+
+def _unusable() -> ExportTraceServiceRequest:
+    """A span without an id, which is refused alone."""
+    request = ExportTraceServiceRequest()
+    request.resource_spans.add().scope_spans.add().spans.add(name="x")
+    return request
 
 
 def _told(command: str, data: Path, *more: str, status: int) -> Any:
@@ -68,16 +71,20 @@ def test_doctor_beside_a_running_server(tmp_path: Path, tokens: bool) -> None:
         more = ["-c", str(config)]
     token = TOKENS if tokens else dict.fromkeys(TOKENS, "")
     with otel_ir_serving(data, *more) as server:
-        _send(server, _request("langgraph_otelgenai", "helpdesk"), "helpdesk", over="grpc", token=token["helpdesk"])
-        _send(server, _request("pydantic_ai", "shop", "ot=th:c"), "shop", over="http", token=token["shop"])
+        _send(server, _request("langgraph_otelgenai", "helpdesk"), over="grpc", token=token["helpdesk"])
+        _send(server, _request("pydantic_ai", "shop", "ot=th:c"), over="http", token=token["shop"])
         if tokens:
             with pytest.raises(urllib.error.HTTPError, match="401"):
-                _send(server, _request("pydantic_ai", "shop"), "shop", over="json")
+                _send(server, _request("pydantic_ai", "shop"), over="http")
+        else:
+            _send(server, _unusable(), over="grpc")
         told = _told("doctor", data, *more, status=1)
         checks = [(one["check"], one["result"]) for one in told["checks"]]
         assert ("ports", "ok") in checks
         assert ("ports", "fault") not in checks
-        assert ("senders", "warning" if tokens else "ok") in checks
+        [refused] = [one for one in told["checks"] if one["check"] == "senders" and one["result"] == "warning"]
+        assert refused["detail"].startswith("1 requests were" if tokens else "1 spans or log records were")
+        assert ("senders", "ok") in checks
         _helpdesk(told)
         _shop(told)
         text = subprocess.run([OTEL_IR, "doctor", "--data", data], capture_output=True, text=True, timeout=120, check=False)
