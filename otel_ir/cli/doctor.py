@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,11 +48,11 @@ def doctor(
     if paths:
         from otel_ir.offline import read_records
 
-        records, checks = list(read_records(paths)), list[dict[str, Any]]()
+        checks = list[dict[str, Any]]()
+        found = _diagnosed(read_records(paths), _library(rules, strict=True), service, checks, live=False)
     else:
         records, checks, rules = _installation(config, data, rules, response, newest * _MIB)
-    library = _library(rules, strict=bool(paths))
-    found = _diagnosed(records, library, service, live=not paths)
+        found = _diagnosed(records, _library(rules, strict=False), service, checks, live=True)
     told = {
         "checks": checks,
         "services": found.services,
@@ -71,7 +72,7 @@ def _installation(
     import msgspec
 
     from otel_ir.cli.stores import running_server
-    from otel_ir.doctor.checks import check_all, place_of, read_config
+    from otel_ir.doctor.checks import check_all, place_of, read_config, set_aside
     from otel_ir.errors import StorageError
     from otel_ir.journal.peek import newest_records
 
@@ -85,6 +86,8 @@ def _installation(
         records = newest_records(Path(settings.data) / "journal", newest)
     except StorageError:  # the check of the journal tells it
         records = []
+    aside = set_aside(Path(settings.data))
+    records = [record for record in records if record.ordinal not in aside]
     return records, checks, Path(settings.rules) if settings.rules else None
 
 
@@ -98,15 +101,27 @@ def _library(rules: Path | None, *, strict: bool) -> Library:
     return library
 
 
-def _diagnosed(records: list[Record], library: Library, service: str | None, *, live: bool) -> Diagnosis:
+def _diagnosed(records: Iterable[Record], library: Library, service: str | None, checks: list[dict[str, Any]], *, live: bool) -> Diagnosis:
+    from otel_ir.doctor.checks import FAULT, row
     from otel_ir.doctor.coverage import coverage
     from otel_ir.doctor.diagnose import diagnose
-    from otel_ir.doctor.survey import QUIET, survey
+    from otel_ir.doctor.survey import QUIET, Survey
+    from otel_ir.errors import OtelIrError
     from otel_ir.model_lifecycle import DRILL_SERVICE
     from otel_ir.offline import final_form
 
-    covers = coverage(final_form(records, library.ruleset), library.ruleset.fields)
-    services = survey(records, QUIET if live else 0)
+    survey = Survey()
+    try:
+        covers = coverage(final_form(survey.tap(records), library.ruleset), library.ruleset.fields)
+    except OtelIrError:
+        raise
+    except Exception as error:
+        # What the fold cannot take is a defect; whoever looks for one must still hear what else there is.
+        if not live:
+            raise
+        covers, why = [], f"a record among the newest cannot be folded: {type(error).__name__}: {error}"[:500]
+        checks.append(row("live stream", FAULT, why, "its agents are not told of; the server sets such a record aside (skipped.json)"))
+    services = survey.services(QUIET if live else 0)
 
     def wanted(name: str) -> bool:
         return name == service if service is not None else name != DRILL_SERVICE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 import shutil
@@ -188,8 +189,17 @@ def _journal(place: Place) -> Iterator[Row]:
         return
     age = max(0, place.now - found[-1].received) / _SECOND
     yield row("journal", OK, f"the newest records can be read; record {found[-1].ordinal} is {age:.0f} s old")
-    if (skipped := place.data / "skipped.json").is_file():
-        yield row("journal", WARNING, f"{skipped}: records were skipped", "they made the engine fail; the file says which and why")
+    if aside := set_aside(place.data):
+        what = f"{len(aside)} records were set aside, the last is {max(aside)}"
+        yield row("journal", WARNING, what, f"they made the engine fail; its log says how ({place.data / 'skipped.json'})")
+
+
+def set_aside(data: Path) -> frozenset[int]:
+    """Ordinals of journal records that the engine could not fold; empty also where the file that says it cannot be read."""
+    try:
+        return frozenset(int(one) for one in json.loads((data / "skipped.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return frozenset()
 
 
 def _ledger(place: Place) -> Iterator[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -114,6 +114,12 @@ class Survey:
                     self._resource(record, resource, resource.scope_logs, "log_records")
         except DecodeError:
             return
+
+    def tap(self, records: Iterable[Record]) -> Iterator[Record]:
+        """The same records; each is taken on its way."""
+        for record in records:
+            self.take(record)
+            yield record
 
     def services(self, quiet: int = 0) -> list[ServiceSurvey]:
         """Most spans and log records first. Once: signs that need all of the stream are added here.

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from otel_ir.cli import app
+from otel_ir.engine import Fold
 from otel_ir.journal import FileJournal
 from otel_ir.offline import read_records
 
@@ -177,8 +178,26 @@ def test_the_live_stream_out_of_the_journal(tmp_path: Path) -> None:
     told = _told("-c", _config(tmp_path), status=1)
     assert _checks(told)["journal"] == "ok"
     assert _agent(told, "/triage_agent")["blind"][0]["signal"] == "data_exfiltration"
-    (tmp_path / "data" / "skipped.json").write_text("[]")
-    assert _checks(_told("-c", _config(tmp_path), status=1))["journal"] == "warning"
+    for text in ("[]", "nonsense"):
+        (tmp_path / "data" / "skipped.json").write_text(text)
+        assert _checks(_told("-c", _config(tmp_path), status=1))["journal"] == "ok"
+    (tmp_path / "data" / "skipped.json").write_text("[1]")
+    told = _told("-c", _config(tmp_path))
+    assert _checks(told)["journal"] == "warning"
+    assert told["services"] == [], "what the engine set aside is not looked at"
+
+
+def test_a_record_that_breaks_the_fold_is_told_beside_all_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise KeyError("x")
+
+    _journal(tmp_path / "data", "langgraph_otelgenai.json")
+    monkeypatch.setattr(Fold, "fold", broken)
+    told = _told("-c", _config(tmp_path), status=1)
+    assert [one["detail"] for one in told["checks"] if one["check"] == "live stream"] == [
+        "a record among the newest cannot be folded: KeyError: 'x'",
+    ]  # fmt: skip
+    assert [one["dialect"] for one in told["services"][0]["dialects"]] == ["otel_genai"]
 
 
 def test_a_clock_that_went_back(tmp_path: Path) -> None:
