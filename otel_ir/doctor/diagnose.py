@@ -10,7 +10,7 @@ from typing import Any
 from otel_ir.doctor.blind import Blind, blind_rules
 from otel_ir.doctor.coverage import KINDS, LOSSES, SYSTEM_PROMPT, AgentCover, Kind
 from otel_ir.doctor.remedy import kept_share, of_agent, together, useful
-from otel_ir.doctor.survey import QUIET, UNSAMPLED, ServiceSurvey
+from otel_ir.doctor.survey import QUIET, ServiceSurvey
 from otel_ir.doctor.undercount import distorted
 from otel_ir.normalize.dialects import DIALECTS
 from otel_ir.normalize.table import CONTENT
@@ -108,7 +108,7 @@ def _service_notes(one: ServiceSurvey) -> list[str]:
         names = ", ".join(name[:100] or "(no name)" for name in sorted(unread)[:_FEW])
         notes.append(f"no table reads its scopes ({names}): nothing of it is an event, it only links spans")
     if one.kept < 1:
-        signs = ", ".join(name for name in one.signs if name != UNSAMPLED)
+        signs = ", ".join(one.signs)
         notes.append(f"sampled: as little as {one.kept:.2%} of the traces were kept ({signs}, {one.sampled} times)")
     elif one.sampled:
         notes.append(f"sampled: {', '.join(f'{name} ({count} times)' for name, count in one.signs.items())}; how much, nobody says")
@@ -160,6 +160,8 @@ def _why(cover: AgentCover, kind: Kind, *, whole: bool) -> str:
         return "neither an attribute nor the first message: it may have none"
     if whole and not any(useful(dialect, kind.columns) for dialect in DIALECTS if dialect.name in cover.dialects):
         return ", ".join([_NO_SWITCH, *said])
+    if whole and any(not cover.whole(name).isdisjoint(CONTENT) for name in cover.dialects):
+        return ", ".join(["not sent, though other content is", *said])
     return ", ".join([_LOSS_WORDS["absent"] if whole else "not every span has it", *said])
 
 

@@ -47,7 +47,7 @@ class ServiceSurvey:
     """One service. ``orphans``: spans whose local parent never came; ``awaited``: those whose trace is too young to say so.
 
     ``traces`` are those that are not, ``rootless`` those of them without a root. ``kept``: the smallest share that sampling kept, as far as
-    a sampler says. ``signs``: what says that one was at work -> how often.
+    a sampler says, or as it is among the traces with log records. ``signs``: what says that one was at work -> how often.
     """
 
     tenant: str
@@ -100,6 +100,8 @@ class Survey:
         self._traces = _Traces()
         self._unsampled: Counter[tuple[int, int]] = Counter()
         """(service, trace) -> log records that say that it was not sampled."""
+        self._logged: set[tuple[int, int]] = set()
+        """(service, trace) of log records that say that it was."""
         self._received = 0
 
     def take(self, record: Record) -> None:
@@ -149,10 +151,14 @@ class Survey:
     def _count_unsampled(self, services: list[ServiceSurvey]) -> None:
         # Who does not set the flag of traces that did come, sets it never.
         silent = {owner for owner, trace in self._unsampled if trace in self._traces.owner}
+        dropped, sampled = Counter[int](), Counter(owner for owner, _ in self._logged)
         for (owner, trace), count in self._unsampled.items():
             if owner not in silent and trace not in self._traces.owner:
                 services[owner].signs[UNSAMPLED] += count
                 services[owner].sampled += count
+                dropped[owner] += 1
+        for owner, count in dropped.items():
+            services[owner].kept = min(services[owner].kept, sampled[owner] / (sampled[owner] + count))
 
     def _resource(self, record: Record, resource: Any, scopes: Any, rows: str) -> None:
         name = next((one.value.string_value for one in resource.resource.attributes if one.key == "service.name"), "")
@@ -180,8 +186,13 @@ class Survey:
 
     def _log(self, service: ServiceSurvey, owner: int, record: Record, log: Any) -> None:
         service.logs += 1
-        if log.trace_id.strip(b"\0") and not log.flags & SAMPLED and len(self._unsampled) < MAX_SPANS:
-            self._unsampled[owner, hash((record.tenant, log.trace_id))] += 1
+        if not log.trace_id.strip(b"\0") or len(self._unsampled) + len(self._logged) >= MAX_SPANS:
+            return
+        trace = owner, hash((record.tenant, log.trace_id))
+        if log.flags & SAMPLED:
+            self._logged.add(trace)
+        else:
+            self._unsampled[trace] += 1
 
     def _span(self, service: ServiceSurvey, owner: int, record: Record, span: Any) -> None:
         service.spans += 1

@@ -91,7 +91,7 @@ def _logs(*traces: tuple[int, int], service: str = "desk") -> Record:
 
 def test_log_records_say_that_their_traces_were_not_sampled() -> None:
     [one] = survey([_record(1, "a", {"span_id": _id(1)}), _logs((1, 1), (2, 0), (2, 0), (3, 0), (0, 0))])
-    assert (one.signs, one.sampled) == ({UNSAMPLED: 3}, 3)
+    assert (one.signs, one.sampled, one.kept) == ({UNSAMPLED: 3}, 3, 1 / 3)
     [one] = survey([_record(1, "a", {"span_id": _id(1)}), _logs((1, 0), (2, 0))])
     assert one.signs == {}, "it never sets the flag"
 
