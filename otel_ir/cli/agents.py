@@ -54,6 +54,8 @@ def agents(
         _print(rows, (*_TABLE, *(("events",) if paths else ())))
     else:
         print_rows(rows, form)
+    if len(rows) == limit:
+        note(f"the {limit} that were last seen; --limit for more, --service and --since for others")
     if not rows:
         chosen = " that fits" if service is not None or since is not None else ""
         where = "in these files" if paths else "yet: send your agents' OTLP to `otel-ir serve` (docs/quickstart.md)"

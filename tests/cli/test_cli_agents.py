@@ -51,6 +51,8 @@ def test_the_ledgers_inventory_last_seen_first(data: Path) -> None:
     }  # fmt: skip
     assert [row["otel_ir.agent.id"] for row in rows] == ["helpdesk/triage", "pay/triage"]
     assert len(_rows("--data", str(data), "--limit", "1")) == 1
+    assert "the 1 that were last seen" in run(app, ["agents", "--data", str(data), "--limit", "1"]).stderr
+    assert "last seen;" not in run(app, ["agents", "--data", str(data)]).stderr
 
 
 @pytest.mark.parametrize(("filters", "found"), [
