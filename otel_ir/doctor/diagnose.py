@@ -140,7 +140,7 @@ def _agent(library: Library, cover: AgentCover, service: ServiceSurvey | None) -
         "lost": {name: cover.losses[name] for name in LOSSES if cover.losses[name]},
         "blind": [_blind(one) for one in blind],
         "sampling": _sampling(library, cover, service, signs) if signs else None,
-        "remedies": of_agent(cover, missing, blind, sampled=bool(signs)),
+        "remedies": of_agent(cover, missing, blind, sampled=bool(signs), beside=service.dialects if service is not None else ()),
         "notes": _notes(cover, dialects),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from otel_ir.doctor.blind import Blind
@@ -40,14 +40,19 @@ def kept_share(service: ServiceSurvey | None) -> float | None:
     return None if service is None or service.kept >= 1 else round(service.kept, 6)
 
 
-def of_agent(cover: AgentCover, missing: list[_Row], blind: list[Blind], *, sampled: bool) -> list[_Row]:
-    """What to switch on, each once: what the dialects name, else what any emitter can do."""
+def of_agent(cover: AgentCover, missing: list[_Row], blind: list[Blind], *, sampled: bool, beside: Container[str] = ()) -> list[_Row]:
+    """What to switch on, each once: what the dialects name, else what any emitter can do.
+
+    ``beside``: dialects of its service that may be none of an event, because they only tell more of what is one.
+    """
     lacking = {name: row["what"] for row in missing for name in row["columns"]}
     lacking |= {name: name for one in blind for name in one.needs if name in STATED and name not in lacking}
     rows: dict[str, _Row] = {}
     given, undone = set[str](), set[str]()
-    for dialect in (one for one in DIALECTS if one.name in cover.dialects):
-        here = {_agent(name) for name in cover.lacking(dialect.name)} & lacking.keys()
+    for dialect in (one for one in DIALECTS if one.name in cover.dialects or (one.signal == "logs" and one.name in beside)):
+        here = (
+            set(lacking) if dialect.name not in cover.dialects else {_agent(name) for name in cover.lacking(dialect.name)} & lacking.keys()
+        )
         whole = cover.whole(dialect.name)
         for remedy in dialect.remedies:
             if remedy.undoes and cover.losses[remedy.undoes]:

@@ -69,6 +69,11 @@ class ServiceSurvey:
         by = {guess for scope in self.scopes.values() for (name, guess) in scope.read_by if name == dialect}
         return by == {True}
 
+    @property
+    def dialects(self) -> frozenset[str]:
+        """The tables that read anything of it."""
+        return frozenset(name for scope in self.scopes.values() for name, _ in scope.read_by if name is not None)
+
     def saw(self, sign: str, kept: float | None) -> None:
         """A span or log record says that a sampler was at work, and maybe what share it kept."""
         self.signs[sign] += 1

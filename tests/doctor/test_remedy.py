@@ -58,7 +58,10 @@ def test_the_emitters_own_word_for_its_masks_else_a_general_one() -> None:
     own = of_agent(_cover("logfire.openai_agents", set(), scrubbed=1), [], [], sampled=False)
     assert [(one["setting"], one["gives"]) for one in own] == [("logfire.configure(scrubbing=False)", ["true values"])]
     other = of_agent(_cover("mastra", set(), scrubbed=1), [], [], sampled=False)
-    assert [one["gives"] for one in other] == [["true values"]]
+    assert [one["setting"] for one in other] == ["new Observability({sensitiveDataFilter: false})"]
+    assert [one["setting"] for one in of_agent(_cover("strands_", set(), scrubbed=1), [], [], sampled=False)] == [
+        "(the emitter's scrubbing)",
+    ]  # fmt: skip
     assert of_agent(_cover("logfire.openai_agents", {ARGUMENTS}), [], [], sampled=False) == []
 
 
@@ -80,6 +83,12 @@ def test_only_what_a_rule_needs_or_who_it_is_is_asked_of_the_application() -> No
     blind = [Blind("1", "r", "high", 2, 2, ("gen_ai.tool.call.id",))]
     found = of_agent(cover, missing, blind, sampled=False)
     assert [(one["setting"], one["unblinds"]) for one in found][1] == ("span attribute gen_ai.tool.call.id", ["r"])
+
+
+def test_a_table_that_only_tells_more_of_events_names_its_settings_too() -> None:
+    missing = [{"what": USER, "columns": [USER]}]
+    found = of_agent(_cover("strands", {USER}), missing, [], sampled=False, beside={"adot", "litellm"})
+    assert [one["dialect"] for one in found] == ["adot", "strands"]
 
 
 def test_settings_of_many_agents_stand_once() -> None:

@@ -6,7 +6,7 @@ the span that it describes. Of a tool's span the messages are the arguments and 
 
 from __future__ import annotations
 
-from otel_ir.normalize.table import Dialect, Unwrap
+from otel_ir.normalize.table import Dialect, Remedy, Unwrap
 
 DIALECT = Dialect(
     name="adot",
@@ -21,4 +21,8 @@ DIALECT = Dialect(
         "gen_ai.tool.call.arguments": ("@body#input",),
         "gen_ai.tool.call.result": ("@body#output",),
     },
+    remedies=(
+        Remedy("AGENT_OBSERVABILITY_ENABLED=true", ("gen_ai.conversation.id",), "session.id of the baggage"),
+        Remedy("OTEL_BAGGAGE_SPAN_ATTRIBUTE_KEYS=session.id,user.id", ("gen_ai.conversation.id", "user.id"), "of the baggage"),
+    ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_ir.normalize.table import Dialect
+from otel_ir.normalize.table import CONTENT, Dialect, Remedy
 
 DIALECT = Dialect(
     name="mastra",
@@ -25,4 +25,12 @@ DIALECT = Dialect(
         "gen_ai.provider.name": ("gen_ai.provider.name", "gen_ai.system"),
     },
     messages="genai",
+    remedies=(
+        Remedy(
+            "new Observability({sensitiveDataFilter: false})",
+            CONTENT,
+            "or filter options that let through what rules read; @mastra/observability masks by default",
+            undoes="scrubbed",
+        ),
+    ),
 )
