@@ -19,7 +19,7 @@ from otel_ir.decode import Attributes, Batch
 from otel_ir.decode.values import Index
 from otel_ir.normalize.few import FEW, is_among, is_null, matches
 from otel_ir.normalize.table import Unwrap, condition
-from otel_ir.normalize.unwrap import UNWRAPPERS
+from otel_ir.normalize.unwrap import UNWRAPPERS, UNWRAPPERS_BESIDE
 
 Mask = NDArray[np.bool_]
 
@@ -122,9 +122,15 @@ class Sources:
             rows, values = rows[matching], pick(values, np.flatnonzero(matching))
         if not len(rows):
             return
-        unwrapper = UNWRAPPERS[step.via]
-        memo = {text: unwrapper(text) for text in dict.fromkeys(values.to_list()) if text is not None}
-        found = [memo.get(text, {}) for text in values]
+        if step.beside:
+            others = pick(self.column(step.beside), rows)
+            pairs = list(zip(values.to_list(), others.to_list(), strict=True))
+            both = {pair: UNWRAPPERS_BESIDE[step.via](*pair) for pair in dict.fromkeys(pairs) if pair[0] is not None}
+            found = [both.get(pair, {}) for pair in pairs]
+        else:
+            unwrapper = UNWRAPPERS[step.via]
+            memo = {text: unwrapper(text) for text in dict.fromkeys(values.to_list()) if text is not None}
+            found = [memo.get(text, {}) for text in values]
         for member in step.members:
             texts = [one.get(member) for one in found]
             has = np.array([text is not None for text in texts], dtype=np.bool_)

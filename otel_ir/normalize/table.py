@@ -84,7 +84,8 @@ class On(NamedTuple):
 class Unwrap(NamedTuple):
     """Look into the value of ``source`` with the unwrapper ``via`` (``unwrap.py``); it gives ``members`` (sources ``source#member``).
 
-    Only values that match the regular expression ``needs`` are looked at: unwrapping costs a step of Python per value.
+    Only values that match the regular expression ``needs`` are looked at: unwrapping costs a step of Python per value. ``beside``: a
+    second source, whose text (null where it is not there) the unwrapper gets as well.
     """
 
     source: str
@@ -92,6 +93,7 @@ class Unwrap(NamedTuple):
     members: tuple[str, ...]
     needs: str = ""
     event: str | None = None
+    beside: str = ""
 
 
 class Remedy(NamedTuple):
@@ -206,7 +208,7 @@ class Dialect:
         """Every source that the table names (repetitions included)."""
         for column in self.columns:
             yield from (source for _, source in self.sources_of(column))
-        yield from (one.source for one in self.unwrap)
+        yield from (source for one in self.unwrap for source in (one.source, one.beside) if source)
         yield from self.call
         yield from (condition(text).source for logs in (False, True) for text in self.conditions(logs=logs))
 

@@ -88,6 +88,18 @@ def _keyword_call(text: str) -> Members:
     return {"kwargs": raw_text(bytes(found["kwargs"]))} if wrapped else {}
 
 
+def _named_call(text: str, parameters: str | None) -> Members:
+    """``{"args": [1], "kwargs": {"b": 2}}`` beside ``{"a": …, "b": …}`` -> ``named``: ``{"a": 1, "b": 2}``, all of it where names are missing."""
+    found = raws(text)
+    positional, names = raw_list(bytes(found.get("args") or b"null")), list(raws(parameters or ""))
+    if not positional:
+        return {}
+    if len(positional) > len(names):
+        return {"named": text}
+    given = dict(zip(names, positional, strict=False)) | raws(bytes(found.get("kwargs") or b"null"))
+    return {"named": msgspec.json.encode(given).decode()}
+
+
 def _tool_message(text: str) -> Members:
     """LangChain's ``{"type": "tool", "data": {content, tool_call_id, status}}``, its ``lc`` constructor form (``kwargs``) or the message
     itself, also as ``{"output": …}`` -> ``content``, ``id``, ``error``.
@@ -200,6 +212,15 @@ def _as_member(name: str) -> Callable[[str], Members]:
     return as_member
 
 
+def _agent_run(text: str) -> Members:
+    return {"agent": text[11:-1]} if text.startswith("agent_run [") and text.endswith("]") and len(text) > len("agent_run []") else {}
+
+
+def _confirmation(text: str) -> Members:
+    """What ADK answers in place of a tool that a person has to confirm -> ``executed``."""
+    return {"executed": "rejected" if "This tool call is rejected." in text else "pending_approval"}
+
+
 def _moved_messages(text: str) -> Members:
     """``{"input": {"messages": […]}, "output": {"messages": […]}}`` -> what the last message of either side says."""
     found = raws(text)
@@ -227,8 +248,13 @@ UNWRAPPERS: dict[str, Callable[[str], Members]] = {
     "failure": _failure,
     "verdict": _verdict,
     "after 'handoff to '": _after("handoff to "),
+    "after 'execute_tool '": _after("execute_tool "),
+    "in 'agent_run []'": _agent_run,
+    "confirmation": _confirmation,
     "before '.run'": _before(".run"),
     "moved messages": _moved_messages,
     "as command": _as_member("command"),
     "as file_path": _as_member("file_path"),
 }
+UNWRAPPERS_BESIDE: dict[str, Callable[[str, str | None], Members]] = {"named call": _named_call}
+"""Those that look at a second text, too (``Unwrap.beside``)."""

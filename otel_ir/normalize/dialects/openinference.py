@@ -68,9 +68,16 @@ DIALECT = Dialect(
         "otel_ir.handoff.to": (On("handoff", "output.value"), On("handoff", "@name#rest")),
         "otel_ir.guardrail.name": (On("guardrail", "@name"),),
     },
-    bogus={"gen_ai.response.model": ("unknown",), "gen_ai.tool.call.id": ("<not specified>",)},
+    # Hidden arguments are absent ones, which a message may still tell; a hidden result says that there was one.
+    bogus={
+        "gen_ai.response.model": ("unknown",),
+        "gen_ai.tool.call.id": ("<not specified>",),
+        "gen_ai.tool.call.arguments": ("__REDACTED__",),
+    },
     not_errors=(r"GraphInterrupt\b", r"^Interrupt\b", r"^Abandoned\b", r"ModelRetry\b", r"GuardrailTripwireTriggered\b"),
     messages="openinference",
+    # Who instruments a framework and the client it uses gets a span of each, one in the other.
+    nested=True,
     rejected=(r"^User rejected the tool call\b",),
     remedies=(
         Remedy("OPENINFERENCE_HIDE_INPUTS=false", ("gen_ai.tool.call.arguments", "gen_ai.input.messages"), "content is on by default"),

@@ -10,5 +10,4 @@ DIALECT = OPENINFERENCE.but(
     scopes=("openinference.instrumentation.llama_index",),
     markers=(),
     classify=(("none", "openinference.span.kind=LLM", "@name$=._prepare_chat_with_tools"), *OPENINFERENCE.classify),
-    nested=True,
 )

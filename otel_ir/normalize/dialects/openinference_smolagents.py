@@ -10,6 +10,18 @@ DIALECT = OPENINFERENCE.but(
     about="OpenInference on smolagents: the agent is the name of its AGENT span.",
     scopes=("openinference.instrumentation.smolagents",),
     markers=(),
-    unwrap=(*OPENINFERENCE.unwrap, Unwrap("@name", "before '.run'", ("rest",), event="agent_invocation")),
-    columns={"gen_ai.agent.name": ("gen_ai.agent.name", On("agent_invocation", "agent.name"), On("agent_invocation", "@name#rest"))},
+    unwrap=(
+        *OPENINFERENCE.unwrap,
+        Unwrap("@name", "before '.run'", ("rest",), event="agent_invocation"),
+        # Code that the model wrote calls tools as it likes.
+        Unwrap("input.value", "named call", ("named",), needs=r'^\s*\{"args": \[[^\]]', event="tool_call", beside="tool.parameters"),
+    ),
+    columns={
+        "gen_ai.agent.name": ("gen_ai.agent.name", On("agent_invocation", "agent.name"), On("agent_invocation", "@name#rest")),
+        "gen_ai.tool.call.arguments": (
+            "gen_ai.tool.call.arguments",
+            On("tool_call", "input.value#named"),
+            *OPENINFERENCE.columns["gen_ai.tool.call.arguments"][1:],
+        ),
+    },
 )
