@@ -102,9 +102,12 @@ def _named_call(text: str, parameters: str | None) -> Members:
 
 def _tool_message(text: str) -> Members:
     """LangChain's ``{"type": "tool", "data": {content, tool_call_id, status}}``, its ``lc`` constructor form (``kwargs``) or the message
-    itself, also as ``{"output": …}`` -> ``content``, ``id``, ``error``.
+    itself, also as ``{"output": …}`` -> ``content``, ``id``, ``error``. Of a command (``{"update": {"messages": […]}, "goto": …}``): its last
+    message.
     """
     outer = raws(text)
+    if "update" in outer:
+        outer = raws(bytes((raw_list(bytes(raws(bytes(outer["update"])).get("messages") or b"null")) or [b"null"])[-1]))
     outer = raws(bytes(outer["output"])) or outer if "output" in outer else outer
     inner = outer if "tool_call_id" in outer else raws(bytes(outer.get("data") or outer.get("kwargs") or b"null"))
     if "tool_call_id" not in inner:
@@ -221,6 +224,23 @@ def _confirmation(text: str) -> Members:
     return {"executed": "rejected" if "This tool call is rejected." in text else "pending_approval"}
 
 
+def _langgraph(text: str) -> Members:
+    """LangGraph's metadata -> its members, and ``node``: the node of the graph above in which the graph of this span stands."""
+    found = members(text)
+    path = (found.get("langgraph_checkpoint_ns") or "").split("|")
+    return {**found, "node": path[-2].partition(":")[0] or None} if len(path) > 1 else found
+
+
+def _graph(text: str, metadata: str | None) -> Members:
+    """The name of a span beside LangGraph's metadata -> ``agent``, where the span is that of a graph: the whole, or one which is a node."""
+    node = members(metadata or "").get("langgraph_node")
+    return {"agent": text} if node in (None, text) and text not in _NO_AGENTS else {}
+
+
+_NO_AGENTS = ("agent", "AgentExecutor", "LangGraph")
+"""Names that LangChain itself gives to parts of agents."""
+
+
 def _moved_messages(text: str) -> Members:
     """``{"input": {"messages": […]}, "output": {"messages": […]}}`` -> what the last message of either side says."""
     found = raws(text)
@@ -251,10 +271,11 @@ UNWRAPPERS: dict[str, Callable[[str], Members]] = {
     "after 'execute_tool '": _after("execute_tool "),
     "in 'agent_run []'": _agent_run,
     "confirmation": _confirmation,
+    "langgraph": _langgraph,
     "before '.run'": _before(".run"),
     "moved messages": _moved_messages,
     "as command": _as_member("command"),
     "as file_path": _as_member("file_path"),
 }
-UNWRAPPERS_BESIDE: dict[str, Callable[[str, str | None], Members]] = {"named call": _named_call}
+UNWRAPPERS_BESIDE: dict[str, Callable[[str, str | None], Members]] = {"named call": _named_call, "graph": _graph}
 """Those that look at a second text, too (``Unwrap.beside``)."""
