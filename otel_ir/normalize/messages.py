@@ -165,12 +165,18 @@ def _flat_calls(messages: dict[int, dict[str, Any]]) -> Iterator[Call]:
 
 def _flat_results(messages: dict[int, dict[str, Any]]) -> Iterator[Call]:
     asked: dict[str | None, Call] = {}
+    unanswered: list[Call] = []
     for message in _newest(messages):
-        asked.update((call.call_id, call) for call in _flat_calls({0: message}))
+        calls = list(_flat_calls({0: message}))
+        asked.update((call.call_id, call) for call in calls)
+        unanswered = calls or unanswered
         if message.get("role") == "tool" or "tool_call_id" in message:
-            of = asked.get(message.get("tool_call_id"))
+            # Who writes no ids answers in the order of the calls.
+            of = asked.get(message["tool_call_id"]) if "tool_call_id" in message else next(iter(unanswered), None)
+            unanswered = [call for call in unanswered if call is not of]
             tool = message.get("name") or (of.tool if of else None)
-            yield Call("result", message.get("tool_call_id"), tool, of.arguments if of else None, _content(message))
+            call_id = message.get("tool_call_id") or (of.call_id if of else None)
+            yield Call("result", call_id, tool, of.arguments if of else None, _content(message))
 
 
 def _content(message: dict[str, Any]) -> str | None:

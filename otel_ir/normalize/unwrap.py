@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,6 +23,7 @@ Members = Mapping[str, str | None]
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
+_OBJECT = re.compile(rb'"<[\w.]{1,256} object at 0x[0-9a-f]{1,16}>"')
 _UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeError)
 
 
@@ -82,10 +84,16 @@ def _python_literal(text: str) -> Members:
 
 
 def _keyword_call(text: str) -> Members:
-    """``{"args": [], "kwargs": {…}, "sanitize_inputs_outputs": …}`` -> ``kwargs``; only when these are all the members there are."""
+    """``{"args": [], "kwargs": {…}, "sanitize_inputs_outputs": …}`` -> ``kwargs``; only when these are all the members there are. Objects
+    that the framework puts in are no arguments. ``to_agent``: a member of ``kwargs``.
+    """
     found = raws(text)
-    wrapped = "kwargs" in found and found.keys() <= {"args", "kwargs", "sanitize_inputs_outputs"}
-    return {"kwargs": raw_text(bytes(found["kwargs"]))} if wrapped else {}
+    if "kwargs" not in found or not found.keys() <= {"args", "kwargs", "sanitize_inputs_outputs"}:
+        return {}
+    given = raws(bytes(found["kwargs"]))
+    own = {name: value for name, value in given.items() if not _OBJECT.fullmatch(bytes(value))}
+    kwargs = bytes(found["kwargs"]) if len(own) == len(given) else msgspec.json.encode(own)
+    return {"kwargs": raw_text(kwargs), "to_agent": raw_text(bytes(given.get("to_agent", b"null")))}
 
 
 def _named_call(text: str, parameters: str | None) -> Members:
@@ -224,6 +232,15 @@ def _confirmation(text: str) -> Members:
     return {"executed": "rejected" if "This tool call is rejected." in text else "pending_approval"}
 
 
+def _answer(text: str) -> Members:
+    """``{"id": "…", …`` -> ``answer``: that id."""
+    found = _LEADING_ID.match(text)
+    return {"answer": found.group(1)} if found else {}
+
+
+_LEADING_ID = re.compile(r'\{"id": ?"([^"\\]{1,256})"')
+
+
 def _langgraph(text: str) -> Members:
     """LangGraph's metadata -> its members, and ``node``: the node of the graph above in which the graph of this span stands."""
     found = members(text)
@@ -272,6 +289,7 @@ UNWRAPPERS: dict[str, Callable[[str], Members]] = {
     "in 'agent_run []'": _agent_run,
     "confirmation": _confirmation,
     "langgraph": _langgraph,
+    "answer": _answer,
     "before '.run'": _before(".run"),
     "moved messages": _moved_messages,
     "as command": _as_member("command"),

@@ -50,6 +50,7 @@ DIALECTS: tuple[Dialect, ...] = (
     openinference_llama_index.DIALECT,
     openinference_smolagents.DIALECT,
     openinference.DIALECT,
+    openinference.MANUAL,
     openai_agents_v2.DIALECT,
     traceloop_langchain.DIALECT,
     traceloop_crewai.DIALECT,

@@ -8,7 +8,6 @@ DIALECT = Dialect(
     name="openinference",
     about="OpenInference: LangChain and LangGraph, OpenAI, Anthropic, Google ADK, Agno and others; content is captured by default.",
     scopes=("openinference.instrumentation.*", "@arizeai/openinference-*"),
-    markers=("openinference.span.kind",),
     classify=(
         ("handoff", "openinference.span.kind=TOOL", "@name^=handoff to "),
         ("tool_call", "openinference.span.kind=TOOL"),
@@ -31,6 +30,7 @@ DIALECT = Dialect(
             "output.value", "tool output", ("raw_output", "id", "error"), needs=r'(?s)^\s*\{.*"(?:raw_output|response)"', event="tool_call"
         ),
         Unwrap("@name", "after 'handoff to '", ("rest",), event="handoff"),
+        Unwrap("output.value", "answer", ("answer",), needs=r'^\{"id": ?"msg_', event="model_output"),
     ),
     columns={
         "gen_ai.agent.name": ("gen_ai.agent.name", On("agent_invocation", "agent.name"), "metadata#lc_agent_name"),
@@ -58,6 +58,8 @@ DIALECT = Dialect(
         ),
         "error": ("output.value#error",),
         "gen_ai.provider.name": ("gen_ai.provider.name", "llm.provider", "llm.system"),
+        # Anthropic's client tells of its calls itself; they are known by the id of the answer.
+        "gen_ai.response.id": ("gen_ai.response.id", On("model_output", "output.value#answer")),
         "gen_ai.request.model": ("gen_ai.request.model", "embedding.model_name"),
         "gen_ai.response.model": ("gen_ai.response.model", "llm.model_name"),
         "gen_ai.usage.input_tokens": ("gen_ai.usage.input_tokens", "llm.token_count.prompt"),
@@ -85,4 +87,12 @@ DIALECT = Dialect(
         Remedy("using_attributes(session_id=..., user_id=...)", ("gen_ai.conversation.id", "user.id"), "around the run of the agent"),
         Remedy('using_attributes(metadata={"lc_agent_name": ...})', ("gen_ai.agent.name",), "where no span names the agent"),
     ),
+)
+
+MANUAL = DIALECT.but(
+    name="openinference.manual",
+    about="OpenInference by hand, with its decorators or attributes: the agent is the name of its AGENT span.",
+    scopes=(),
+    markers=("openinference.span.kind",),
+    columns={"gen_ai.agent.name": (*DIALECT.columns["gen_ai.agent.name"], On("agent_invocation", "@name"))},
 )
