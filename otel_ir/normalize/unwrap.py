@@ -97,7 +97,9 @@ def _keyword_call(text: str) -> Members:
 
 
 def _named_call(text: str, parameters: str | None) -> Members:
-    """``{"args": [1], "kwargs": {"b": 2}}`` beside ``{"a": …, "b": …}`` -> ``named``: ``{"a": 1, "b": 2}``, all of it where names are missing."""
+    """``{"args": [1], "kwargs": {"b": 2}}`` beside ``{"a": …, "b": …}`` -> ``named``: ``{"a": 1, "b": 2}``; the text itself where there
+    are too few names.
+    """
     found = raws(text)
     positional, names = raw_list(bytes(found.get("args") or b"null")), list(raws(parameters or ""))
     if not positional:
@@ -110,12 +112,13 @@ def _named_call(text: str, parameters: str | None) -> Members:
 
 def _tool_message(text: str) -> Members:
     """LangChain's ``{"type": "tool", "data": {content, tool_call_id, status}}``, its ``lc`` constructor form (``kwargs``) or the message
-    itself, also as ``{"output": …}`` -> ``content``, ``id``, ``error``. Of a command (``{"update": {"messages": […]}, "goto": …}``): its last
-    message.
+    itself, also as ``{"output": …}`` -> ``content``, ``id``, ``error``. Of a command (``{"update": {"messages": […]}}``)
+    its last message.
     """
     outer = raws(text)
     if "update" in outer:
-        outer = raws(bytes((raw_list(bytes(raws(bytes(outer["update"])).get("messages") or b"null")) or [b"null"])[-1]))
+        messages = raw_list(bytes(raws(bytes(outer["update"])).get("messages") or b"null"))
+        outer = raws(bytes(messages[-1])) if messages else {}
     outer = raws(bytes(outer["output"])) or outer if "output" in outer else outer
     inner = outer if "tool_call_id" in outer else raws(bytes(outer.get("data") or outer.get("kwargs") or b"null"))
     if "tool_call_id" not in inner:

@@ -10,7 +10,7 @@ from otel_ir.model import EVENT_COLUMNS, EventType
 from otel_ir.normalize.dialects import DIALECTS
 from otel_ir.normalize.reference import dialects_markdown, event_schema, filled_columns, made_events
 from otel_ir.normalize.table import NO_EVENT, Condition, Dialect, Remedy, Unwrap, condition
-from otel_ir.normalize.unwrap import UNWRAPPERS
+from otel_ir.normalize.unwrap import UNWRAPPERS, UNWRAPPERS_BESIDE
 from tools import generate_docs
 
 
@@ -34,7 +34,7 @@ def test_the_schema_has_every_column() -> None:
 def test_dialects_are_named_once_and_unwrap_with_what_there_is() -> None:
     names = [dialect.name for dialect in DIALECTS]
     assert len(set(names)) == len(names)
-    assert {step.via for dialect in DIALECTS for step in dialect.unwrap} <= UNWRAPPERS.keys()
+    assert {step.via for dialect in DIALECTS for step in dialect.unwrap} <= UNWRAPPERS.keys() | UNWRAPPERS_BESIDE.keys()
 
 
 def test_a_table_with_a_mistake_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""OpenInference on Google's ADK: the tool spans name agent, conversation and user; its one LLM span per agent is written over by each call."""
+"""OpenInference on Google's ADK: tool spans name agent, conversation and user; the one LLM span of an agent tells of its last call only."""
 
 from __future__ import annotations
 
