@@ -40,7 +40,7 @@ CORE = [
     Expected("pydantic_ai", "http/protobuf", "pydantic_ai", "conv-77"),
     Expected("openai_agents", "grpc", "openinference.openai_agents", None),
     # This instrumentation writes the argument of a tool that takes a single string as that bare string.
-    Expected("langgraph", "http/protobuf", "openinference", "conv-77", lookup="alice@example.com"),
+    Expected("langgraph", "http/protobuf", "openinference.langchain", "conv-77"),
 ]
 FULL = [
     Expected("pydantic_ai_1", "grpc", "pydantic_ai", None),
