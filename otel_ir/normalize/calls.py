@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -49,12 +50,15 @@ class Waiting:
 
 @dataclass(slots=True)
 class Trace:
-    """Calls and events of one trace that may still find each other. ``early``: message rows of results that came before their call."""
+    """Calls and events of one trace that may still find each other. ``early``: message rows of results that came before their call.
+    ``away``: calls that ran here and were asked for in another trace (they waited for an approval) -> the event made of the messages.
+    """
 
     ordinal: int
     calls: dict[str, Call] = field(default_factory=dict)
     waiting: list[Waiting] = field(default_factory=list)
     early: list[dict[str, Any]] = field(default_factory=list)
+    away: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -135,6 +139,12 @@ def fits(call: Call, tool: str | None, arguments: str | None) -> bool:
 
 def id_key(row: dict[str, Any]) -> str:
     return f"{row['tenant'] or ''}\x1f{row['sender'] or ''}\x1f{row['service.name'] or ''}\x1f{row['call_id']}"
+
+
+def said_key(row: dict[str, Any], arguments: str | None) -> str:
+    """Of a call without an id: what is said of it."""
+    text = f"{row['tool']}\x1f{arguments or ''}".encode("utf-8", "replace")
+    return id_key(row | {"call_id": f"\x1f{blake2b(text, digest_size=16).hexdigest()}"})
 
 
 def may_answer(result: dict[str, Any], call: Call) -> bool:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from otel_ir.normalize.dialects.otel_genai import DIALECT as OTEL_GENAI
+from otel_ir.normalize.table import CONTENT, Remedy
 
 DIALECT = OTEL_GENAI.but(
     name="anthropic_sdk",
-    about="The Anthropic SDK's own spans: usage and ids, no content; a duplicate where an instrumentation describes the call, too.",
+    about="The Anthropic SDK's own spans: model calls, its tool runner; a duplicate where an instrumentation describes the call, too.",
     scopes=("com.anthropic.sdk.*",),
     markers=(),
     inner="anthropic",
+    columns={"gen_ai.tool.call.result": ("gen_ai.tool.call.result", "anthropic.tool_result.content")},
+    remedies=(
+        Remedy("ANTHROPIC_OPEN_TELEMETRY_TRACES_CONTENT_MODE=content", CONTENT, "or traces.content_mode of the client's open_telemetry"),
+        Remedy('Anthropic(open_telemetry={"conversation_id": ...})', ("gen_ai.conversation.id",)),
+    ),
 )

@@ -7,14 +7,16 @@
 
 from __future__ import annotations
 
-from otel_ir.normalize.table import Dialect, On, Unwrap
+from otel_ir.normalize.table import CONTENT, Dialect, On, Remedy, Unwrap
+
+_ASKS = r'^\{"error": ?"This tool call (?:requires confirmation|is rejected)'
 
 DIALECT = Dialect(
     name="google_adk",
     about="Google ADK 1.x (content on by default) and 2.x (off by default).",
     scopes=("gcp.vertex.agent",),
     classify=(
-        ("none", "@name=execute_tool (merged tools)"),
+        ("none", "gen_ai.tool.name=(merged tools)"),
         ("handoff", "gen_ai.operation.name=execute_tool", "gen_ai.tool.name=transfer_to_agent"),
         ("tool_call", "gen_ai.operation.name=execute_tool"),
         ("model_output", "gen_ai.operation.name=generate_content|chat|text_completion"),
@@ -25,6 +27,8 @@ DIALECT = Dialect(
     unwrap=(
         Unwrap("gen_ai.tool.call.arguments", "members", ("agent_name",), needs=r'"agent_name"', event="handoff"),
         Unwrap("gcp.vertex.agent.tool_call_args", "members", ("agent_name",), needs=r'"agent_name"', event="handoff"),
+        Unwrap("gen_ai.tool.call.result", "confirmation", ("executed",), needs=_ASKS, event="tool_call"),
+        Unwrap("gcp.vertex.agent.tool_response", "confirmation", ("executed",), needs=_ASKS, event="tool_call"),
     ),
     columns={
         "gen_ai.conversation.id": ("gen_ai.conversation.id", "gcp.vertex.agent.session_id", "session.id"),
@@ -32,6 +36,7 @@ DIALECT = Dialect(
         "otel_ir.run.id": ("gcp.vertex.agent.invocation_id",),
         "gen_ai.tool.call.arguments": ("gen_ai.tool.call.arguments", "gcp.vertex.agent.tool_call_args"),
         "gen_ai.tool.call.result": ("gen_ai.tool.call.result", "gcp.vertex.agent.tool_response"),
+        "otel_ir.executed": ("gen_ai.tool.call.result#executed", "gcp.vertex.agent.tool_response#executed"),
         "gen_ai.provider.name": ("gen_ai.provider.name", "gen_ai.system"),
         "gen_ai.input.messages": ("gen_ai.input.messages", On("model_output", "gcp.vertex.agent.llm_request")),
         "gen_ai.output.messages": ("gen_ai.output.messages", On("model_output", "gcp.vertex.agent.llm_response")),
@@ -43,10 +48,26 @@ DIALECT = Dialect(
     },
     bogus={
         "gen_ai.tool.call.id": ("<not specified>", ""),
-        "gen_ai.tool.call.result": ("{}", "<not specified>", '{"result": "<not specified>"}', '{"result":"<not specified>"}'),
+        "gen_ai.tool.call.arguments": ("<not serializable>", "N/A"),
+        "gen_ai.tool.call.result": (
+            "{}",
+            "<not serializable>",
+            "<not specified>",
+            '{"result": "<not specified>"}',
+            '{"result":"<not specified>"}',
+        ),
         "gen_ai.input.messages": ("{}",),
         "gen_ai.output.messages": ("{}",),
     },
     messages="genai",
+    rejected=(r'^\{"error": ?"This tool call is rejected',),
+    pending=(r'^\{"error": ?"This tool call requires confirmation',),
     nested=True,
+    remedies=(
+        Remedy(
+            "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=SPAN_AND_EVENT",
+            (*CONTENT, "user.id"),
+            "2.x; SPAN_ONLY gives no user. 1.x has content unless ADK_CAPTURE_MESSAGE_CONTENT_IN_SPANS=false",
+        ),
+    ),
 )

@@ -5,7 +5,7 @@ Exceptions are always of type ``Exception``, the real one stands in the message.
 
 from __future__ import annotations
 
-from otel_ir.normalize.table import Dialect, On, Unwrap
+from otel_ir.normalize.table import Dialect, On, Remedy, Unwrap
 
 _METADATA = "langsmith.metadata."
 
@@ -55,4 +55,12 @@ DIALECT = Dialect(
     not_errors=(r"GraphInterrupt\b", r"ParentCommand\b", r"ModelRetry\b"),
     messages="langchain",
     rejected=(r"^User rejected the tool call\b",),
+    remedies=(
+        Remedy(
+            'config={"metadata": {"session_id": ..., "user_id": ...}}',
+            ("gen_ai.conversation.id", "user.id"),
+            "of the run; of a traceable: langsmith_extra",
+        ),
+        Remedy("create_agent(name=...)", ("gen_ai.agent.name",)),
+    ),
 )

@@ -5,7 +5,7 @@ Most ``metadata.*`` attributes are empty. Behind a proxy every agent has the pro
 
 from __future__ import annotations
 
-from otel_ir.normalize.table import Dialect
+from otel_ir.normalize.table import Dialect, Remedy
 
 DIALECT = Dialect(
     name="litellm",
@@ -31,4 +31,5 @@ DIALECT = Dialect(
     },
     bogus=dict.fromkeys(("gen_ai.agent.name", "gen_ai.conversation.id", "user.id"), ("", "None", "null")),
     messages="flat or genai",
+    remedies=(Remedy("completion(user=...)", ("user.id",)),),
 )

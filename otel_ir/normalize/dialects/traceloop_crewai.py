@@ -11,5 +11,5 @@ DIALECT = TRACELOOP.but(
     markers=(),
     classify=(("none", "crewai.crew.tasks_output"), *TRACELOOP.classify),
     messages="crew",
-    speaks="none",
+    speaks=("none",),
 )
