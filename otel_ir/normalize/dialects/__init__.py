@@ -55,6 +55,7 @@ DIALECTS: tuple[Dialect, ...] = (
     strands.DIALECT,
     mastra.DIALECT,
     vercel_ai.DIALECT,
+    vercel_ai.MODERN,
     litellm.DIALECT,
     spring_ai.DIALECT,
     microsoft.AGENT_FRAMEWORK,
