@@ -26,7 +26,8 @@ def read_messages(sources: Sources, found: list[Reading], codes: Any) -> Found:
     rows: Found = []
     for dialect, mine in found:
         if dialect.messages:
-            rows += _READERS[dialect.messages](sources, mine & (codes == CODES[dialect.speaks]))
+            speaking = [CODES[name] for name in dialect.speaks.split("|")]
+            rows += _READERS[dialect.messages](sources, mine & np.isin(codes, speaking))
     return sorted(rows, key=lambda one: one[0]) if len(found) > 1 else rows
 
 
@@ -197,6 +198,29 @@ def _vercel_call(item: bytes) -> Call:
     return Call("call", found.get("toolCallId"), found.get("toolName"), found.get("input") or found.get("args"))
 
 
+# --- Mastra ------------------------------------------------------------------------------------------------------------------
+
+_ASKED = ("mastra.model_step.output", "mastra.model_generation.output", "output")
+
+
+def _read_mastra(sources: Sources, where: Mask) -> Found:
+    """``toolCalls`` of what a step or a loop gave; of an agent's span, the call that it waits for, and the one that was refused."""
+    results: dict[int, list[Call]] = {}
+    calls: dict[int, list[Call]] = {}
+    for source in _ASKED:
+        for row, text in _texts(sources, source, where, ('"toolCalls"',)):
+            given = raw_list(bytes(raws(text).get("toolCalls") or b"null"))
+            calls.setdefault(row, []).extend(_vercel_call(bytes(item)) for item in given)
+    for row, text in _texts(sources, "mastra.agent_run.output", where, ('"tool-call-approval"',)):
+        found = members(text)
+        if found.get("reason") == "tool-call-approval":
+            calls.setdefault(row, []).append(Call("call", found.get("toolCallId"), found.get("toolName")))
+    for row, text in _texts(sources, "mastra.agent_run.input", where, ('{"approved":false',)):
+        found = members(text)
+        results.setdefault(row, []).append(Call("result", found.get("toolCallId"), found.get("toolName"), None, text))
+    return _in_order(results, calls)
+
+
 # --- CrewAI's repr of what its tasks gave ------------------------------------------------------------------------------------
 
 _TASK = re.compile(r"\bTaskOutput\(")
@@ -269,5 +293,6 @@ _READERS: dict[str, Callable[[Sources, Mask], Found]] = {
     "langchain": _read_langchain,
     "events": _read_events,
     "vercel": _read_vercel,
+    "mastra": _read_mastra,
     "crew": _read_crew,
 }

@@ -121,7 +121,7 @@ class Dialect:
     ``not_errors``: regular expressions on ``type: message``; what matches is expected behavior, no failure.
     ``executed``: value of ``otel_ir.executed`` for a call that shows no result and no error, but its arguments; ``unproven`` without those.
     ``messages``: named reader of tool calls inside LLM messages (``readers.py``), None where the tool spans say it all; ``speaks``: the
-    type of the spans that have them.
+    types of the spans that have them, with ``|`` between.
     ``tripped``: conditions under which a span says that the guardrail below it tripped.
     ``rejected``: regular expressions; a tool result in an LLM message that matches one says that a person refused the call.
     ``remedies``: what to switch on at the emitter where columns stay empty, the best first; ``otel-ir doctor`` says it.
