@@ -1,4 +1,5 @@
-"""Spring AI 1 and 2 (Micrometer observations). Tool arguments and results are opt-in, the conversation stands on the chat client's span only;
+"""Spring AI 1 and 2 (Micrometer observations). Tool arguments and results are opt-in, the conversation stands on the chat client's span.
+
 1 gives no call ids, and tools of a streamed answer are traces of their own. An observation is made around the execution of a tool.
 """
 
