@@ -40,12 +40,13 @@ class Call:
 
 @dataclass(slots=True)
 class Waiting:
-    """A tool event that has no call id yet."""
+    """A tool event that has no call id yet; or one that has (``named``), whose call the messages may tell of without an id."""
 
     event: str
     tool: str
     parent: str | None
     arguments: str | None
+    named: bool = False
 
 
 @dataclass(slots=True)
@@ -134,7 +135,9 @@ def others(trace: Trace, call_id: str, tool: str | None) -> list[Call]:
 
 
 def fits(call: Call, tool: str | None, arguments: str | None) -> bool:
-    return not call.met and call.row["tool"] == tool and (arguments is None or call.arguments is None or arguments == call.arguments)
+    if call.met or call.row["tool"] != tool:
+        return False
+    return arguments is None or call.arguments is None or arguments == call.arguments or [*members(call.arguments).values()] == [arguments]
 
 
 def id_key(row: dict[str, Any]) -> str:

@@ -41,6 +41,7 @@ from otel_ir.normalize.calls import (
     said_key,
     variant,
 )
+from otel_ir.normalize.join_rows import NAMELESS
 from otel_ir.normalize.unwrap import members
 
 MAX_CALLS_PER_TRACE = 1024
@@ -156,10 +157,11 @@ class Joins:
         if call.met:
             return
         for waiting in sorted(trace.waiting, key=lambda one: one.parent != row["parent"]):
-            if fits(call, waiting.tool, waiting.arguments):
+            if fits(call, waiting.tool, waiting.arguments) and not (waiting.named and row["call_id"] is not None):
                 trace.waiting.remove(waiting)
                 call.taken, call.met = waiting.event, True
                 _tell(waiting.event, row["ordinal"], _ARGUMENTS, row["arguments"], found)
+                _name(call, waiting.event, waiting.arguments, row["ordinal"], found)
                 if row["call_id"] is not None:
                     found.append(Extra(waiting.event, row["ordinal"], "gen_ai.tool.call.id", row["call_id"]))
                 return
@@ -184,15 +186,21 @@ class Joins:
                 _again(trace.away.pop(key), event, None, found)
             else:
                 _change(trace, event["call_id"], event["tool"])
-            return
-        fitting = [call for call in trace.calls.values() if fits(call, event["tool"], arguments)]
+            if call is not None or event["dialect"] not in NAMELESS:
+                return
+        named = event["call_id"] is not None
+        fitting = [
+            call
+            for call in trace.calls.values()
+            if fits(call, event["tool"], arguments) and not (named and call.row["call_id"] is not None)
+        ]
         if fitting:
             call = min(fitting, key=lambda one: one.row["parent"] != event["parent"])
             if call.row["call_id"] is not None:
                 found.append(Extra(event["id"], event["ordinal"], "gen_ai.tool.call.id", call.row["call_id"]))
             _meet(call, event, found)
         elif event["tool"] and len(trace.waiting) < MAX_CALLS_PER_TRACE:
-            trace.waiting.append(Waiting(event["id"], event["tool"], event["parent"], arguments))
+            trace.waiting.append(Waiting(event["id"], event["tool"], event["parent"], arguments, named))
 
     def _guardrail(self, event: dict[str, Any], found: list[Extra]) -> None:
         key = event["parent_key"]

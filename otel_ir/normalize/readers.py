@@ -283,6 +283,29 @@ def _blocks(text: str) -> Iterator[Call]:
 
 _DETAILS = "event:gen_ai.client.inference.operation.details/"
 
+# --- Mastra ------------------------------------------------------------------------------------------------------------------
+
+_ASKED = ("mastra.model_step.output", "mastra.model_generation.output", "output")
+
+
+def _read_mastra(sources: Sources, where: Mask) -> Found:
+    """``toolCalls`` of what a step or a loop gave; of an agent's span, the call that it waits for, and the one that was refused."""
+    results: dict[int, list[Call]] = {}
+    calls: dict[int, list[Call]] = {}
+    for source in _ASKED:
+        for row, text in _texts(sources, source, where, ('"toolCalls"',)):
+            given = raw_list(bytes(raws(text).get("toolCalls") or b"null"))
+            calls.setdefault(row, []).extend(_vercel_call(bytes(item)) for item in given)
+    for row, text in _texts(sources, "mastra.agent_run.output", where, ('"tool-call-approval"',)):
+        found = members(text)
+        if found.get("reason") == "tool-call-approval":
+            calls.setdefault(row, []).append(Call("call", found.get("toolCallId"), found.get("toolName")))
+    for row, text in _texts(sources, "mastra.agent_run.input", where, ('{"approved":false',)):
+        found = members(text)
+        results.setdefault(row, []).append(Call("result", found.get("toolCallId"), found.get("toolName"), None, text))
+    return _in_order(results, calls)
+
+
 # --- CrewAI's repr of what its tasks gave ------------------------------------------------------------------------------------
 
 _TASK = re.compile(r"\bTaskOutput\(")
@@ -355,6 +378,7 @@ _READERS: dict[str, Callable[[Sources, Mask], Found]] = {
     "langchain": _read_langchain,
     "events": _read_events,
     "vercel": _read_vercel,
+    "mastra": _read_mastra,
     "crew": _read_crew,
     "pydantic": _read_pydantic,
     "logfire": _read_logfire,

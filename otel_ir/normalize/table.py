@@ -130,6 +130,7 @@ class Dialect:
     ``remedies``: what to switch on at the emitter where columns stay empty, the best first; ``otel-ir doctor`` says it.
     ``call``: sources; the first value together with the call's id (of a model call: the response's) says that two records describe the
     same call. ``weak``: columns in which what another description says of the call counts more.
+    ``nameless``: its messages give no ids of calls, while its tool spans may.
     ``nested``: a model call directly under a model call is the same one.
     ``inner``: of a client library that emits spans itself, its provider: an instrumentation's span may describe the same model call.
     ``signal``: ``traces`` or ``logs`` if the table is for one of them only.
@@ -161,6 +162,7 @@ class Dialect:
     weak: tuple[str, ...] = ()
     inner: str | None = None
     nested: bool = False
+    nameless: bool = False
     signal: str | None = None
 
     def __post_init__(self) -> None:

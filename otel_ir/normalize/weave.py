@@ -21,7 +21,7 @@ from otel_ir.normalize.columns import LOG_MARK, scoped_id
 from otel_ir.normalize.few import FEW, Mask, is_among, is_null
 from otel_ir.normalize.hashes import Keys, Numbers, firsts, hashed, mixed
 from otel_ir.normalize.identity import AGENT, CONVERSATION, NOBODY, USER, Node, Slot, TraceLimits, Traces, agent_of
-from otel_ir.normalize.join_rows import SCOPE, join_rows, trace_keys
+from otel_ir.normalize.join_rows import NAMELESS, SCOPE, join_rows, trace_keys
 from otel_ir.normalize.joins import Joins, taker
 from otel_ir.normalize.once import Erring, Once
 from otel_ir.normalize.opened import IDENTITY_BITS, KNOWN_SCHEMA, LACKS, LEARNT, SLOT, Opened, as_of, identity, lacks, nobody, with_nobody
@@ -243,6 +243,7 @@ class Weaver:
     def _joining(self, events: pl.DataFrame, joined: Mask, calls: pl.DataFrame) -> list[dict[str, Any]]:
         """What joins.py looks at: guardrails, tool calls without an id, and those in whose trace messages told of calls."""
         wanted = is_among(events["event.type"], ("guardrail",)) | is_null(events["gen_ai.tool.call.id"])
+        wanted |= is_among(events["otel_ir.dialect"], NAMELESS)
         if joined.any() and (calls.height or self.joins.traces):
             rows = np.flatnonzero(joined)
             traces = _some(events[SCOPE], rows)
