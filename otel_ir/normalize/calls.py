@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -39,22 +40,26 @@ class Call:
 
 @dataclass(slots=True)
 class Waiting:
-    """A tool event that has no call id yet."""
+    """A tool event that has no call id yet; or one that has (``named``), whose call the messages may tell of without an id."""
 
     event: str
     tool: str
     parent: str | None
     arguments: str | None
+    named: bool = False
 
 
 @dataclass(slots=True)
 class Trace:
-    """Calls and events of one trace that may still find each other. ``early``: message rows of results that came before their call."""
+    """Calls and events of one trace that may still find each other. ``early``: message rows of results that came before their call.
+    ``away``: calls that ran here and were asked for in another trace (they waited for an approval) -> the event made of the messages.
+    """
 
     ordinal: int
     calls: dict[str, Call] = field(default_factory=dict)
     waiting: list[Waiting] = field(default_factory=list)
     early: list[dict[str, Any]] = field(default_factory=list)
+    away: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -130,11 +135,19 @@ def others(trace: Trace, call_id: str, tool: str | None) -> list[Call]:
 
 
 def fits(call: Call, tool: str | None, arguments: str | None) -> bool:
-    return not call.met and call.row["tool"] == tool and (arguments is None or call.arguments is None or arguments == call.arguments)
+    if call.met or call.row["tool"] != tool:
+        return False
+    return arguments is None or call.arguments is None or arguments == call.arguments or [*members(call.arguments).values()] == [arguments]
 
 
 def id_key(row: dict[str, Any]) -> str:
     return f"{row['tenant'] or ''}\x1f{row['sender'] or ''}\x1f{row['service.name'] or ''}\x1f{row['call_id']}"
+
+
+def said_key(row: dict[str, Any], arguments: str | None) -> str:
+    """Of a call without an id: what is said of it."""
+    text = f"{row['tool']}\x1f{arguments or ''}".encode("utf-8", "replace")
+    return id_key(row | {"call_id": f"\x1f{blake2b(text, digest_size=16).hexdigest()}"})
 
 
 def may_answer(result: dict[str, Any], call: Call) -> bool:

@@ -97,8 +97,9 @@ def no_errors() -> list[pl.Expr]:
 
 def errors() -> list[pl.Expr]:
     """``error``: as stated, else ``_failed``. ``error.type``: as stated unless that says nothing, else the exception event's type, else the
-    class that a message begins with.
+    class that a message begins with. ``error.message``: where nothing else has one, the beginning of what a tool answered.
     """
+    told = pl.col("gen_ai.tool.call.result").str.slice(0, _MATCHED)
     failed = pl.coalesce("error", "_failed")
     kinds = (
         pl.when(~pl.col("error.type").is_in(_UNSPECIFIC)).then("error.type"),
@@ -110,7 +111,7 @@ def errors() -> list[pl.Expr]:
     return [
         failed.alias("error"),
         pl.when(failed).then(pl.coalesce(*kinds)).alias("error.type"),
-        pl.coalesce("error.message", pl.when(failed).then(pl.coalesce("_text", "_message"))).alias("error.message"),
+        pl.coalesce("error.message", pl.when(failed).then(pl.coalesce("_text", "_message", told))).alias("error.message"),
     ]
 
 

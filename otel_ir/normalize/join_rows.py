@@ -6,13 +6,17 @@ from typing import Any
 
 import polars as pl
 
+from otel_ir.normalize.dialects import DIALECTS
 from otel_ir.normalize.few import FEW
 
+NAMELESS = tuple(dialect.name for dialect in DIALECTS if dialect.nameless)
+"""Dialects whose messages tell of calls without their ids."""
 SCOPE = ["otel_ir.tenant", "otel_ir.sender", "trace_id"]
 _JOIN_NAMES = {
     "ordinal": "otel_ir.journal.ordinal",
     "id": "otel_ir.event.id",
     "type": "event.type",
+    "dialect": "otel_ir.dialect",
     "tool": "gen_ai.tool.name",
     "call_id": "gen_ai.tool.call.id",
     "arguments": "gen_ai.tool.call.arguments",

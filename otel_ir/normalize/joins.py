@@ -15,7 +15,9 @@ calls.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -36,8 +38,10 @@ from otel_ir.normalize.calls import (
     may_answer,
     nameless,
     others,
+    said_key,
     variant,
 )
+from otel_ir.normalize.join_rows import NAMELESS
 from otel_ir.normalize.unwrap import members
 
 MAX_CALLS_PER_TRACE = 1024
@@ -50,10 +54,11 @@ MAX_ASKED = 200_000
 """Call ids by which a result in another trace finds its call; kept beyond the end of an epoch."""
 MAX_UNASKED, MAX_UNASKED_CHARACTERS = 20_000, 4096
 """Results that wait for a call of another trace."""
-_BY_CALL = ("ordinal", "position", "result", "error", "executed")
+_BY_CALL = ("ordinal", "position", "result", "error", "executed", "proof")
 _EARLY = (*_BY_CALL, "call_id", "tool", "arguments")
 _TO, _TO_MEMBER = "otel_ir.handoff.to", "agent_name"
 _ARGUMENTS, _RESULT, _EXECUTED = "gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "otel_ir.executed"
+_TAKER = re.compile(r"(?:Handoff-)?(?:handoff|transfer)_to_(?!agent$)(.+)")
 _SIZE = "otel_ir.arguments.size"
 _JOINED = {
     _ARGUMENTS: "arguments",
@@ -77,17 +82,24 @@ class Joins:
         """sender's call id -> (journal record, trace, key of the call in it), of all traces"""
         self.unasked: dict[str, list[dict[str, Any]]] = {}
         """sender's call id -> message rows of results whose call is in no trace yet"""
+        self.decided: dict[str, int] = {}
+        """call of a trace, and what messages say of its approval -> journal record"""
 
     def fold(
-        self, events: list[dict[str, Any]], calls: list[dict[str, Any]], tripped: list[dict[str, Any]]
+        self,
+        events: list[dict[str, Any]],
+        calls: list[dict[str, Any]],
+        tripped: list[dict[str, Any]],
+        stated: Callable[[dict[str, Any], str | None], list[dict[str, Any]]],
     ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]], list[Extra]]:
         """One frame's tool and guardrail events, message rows, and spans with a verdict, each in journal order.
 
-            ``calls`` say which tool events stated the same id (``stated``: a list of id, journal record, whether arguments or result
-        lack, and bare arguments).
+        ``calls`` say which tool events stated the same id (``stated``: a list of id, journal record, whether arguments or result
+        lack, and bare arguments); ``stated`` says it of a message row and a tool that the row does not name.
 
         -> (columns to set on events of this frame, message rows that became events, what became known about earlier events).
         """
+        self._stated = stated
         own: dict[str, dict[str, Any]] = {}
         derived: list[dict[str, Any]] = []
         extras: list[Extra] = []
@@ -102,6 +114,8 @@ class Joins:
             for row in said[ordinal]:
                 if row["side"] == "result":
                     derived += self._result(row, found)
+                elif row["side"] == "approval":
+                    derived += self._approval(row)
             for row in asked:
                 derived += self._answered(row, found)
             for node in judged[ordinal]:
@@ -114,7 +128,7 @@ class Joins:
                 if (
                     here
                     and extra.fill
-                    and (here[_JOINED[extra.column]] is not None or (extra.column == _TO) != (here["type"] == "handoff"))
+                    and (here[_JOINED[extra.column]] is not None or extra.column == (_EXECUTED if here["type"] == "handoff" else _TO))
                 ):
                     continue
                 if extra.event in ids:
@@ -130,7 +144,7 @@ class Joins:
         if key is None or key in trace.calls or len(trace.calls) >= MAX_CALLS_PER_TRACE:
             return
         call = trace.calls[key] = Call(row, row["ordinal"], arguments)
-        alike = self.asked.setdefault(id_key(row), [])
+        alike = self.asked.setdefault(id_key(row) if row["call_id"] is not None else said_key(row, arguments), [])
         alike.append((row["ordinal"], row["trace"], key))
         del alike[:-MAX_ALIKE]
         for stated in row["stated"] or ():
@@ -143,10 +157,11 @@ class Joins:
         if call.met:
             return
         for waiting in sorted(trace.waiting, key=lambda one: one.parent != row["parent"]):
-            if fits(call, waiting.tool, waiting.arguments):
+            if fits(call, waiting.tool, waiting.arguments) and not (waiting.named and row["call_id"] is not None):
                 trace.waiting.remove(waiting)
                 call.taken, call.met = waiting.event, True
                 _tell(waiting.event, row["ordinal"], _ARGUMENTS, row["arguments"], found)
+                _name(call, waiting.event, waiting.arguments, row["ordinal"], found)
                 if row["call_id"] is not None:
                     found.append(Extra(waiting.event, row["ordinal"], "gen_ai.tool.call.id", row["call_id"]))
                 return
@@ -167,17 +182,25 @@ class Joins:
                 # The id came again; what the span does not say of its call is as likely the same.
                 _tell(event["id"], event["ordinal"], _ARGUMENTS, call.row["arguments"], found)
                 _name(call, event["id"], event["arguments"], event["ordinal"], found)
+            elif (key := key_of(event["call_id"], event["tool"])) in trace.away:
+                _again(trace.away.pop(key), event, None, found)
             else:
                 _change(trace, event["call_id"], event["tool"])
-            return
-        fitting = [call for call in trace.calls.values() if fits(call, event["tool"], arguments)]
+            if call is not None or event["dialect"] not in NAMELESS:
+                return
+        named = event["call_id"] is not None
+        fitting = [
+            call
+            for call in trace.calls.values()
+            if fits(call, event["tool"], arguments) and not (named and call.row["call_id"] is not None)
+        ]
         if fitting:
             call = min(fitting, key=lambda one: one.row["parent"] != event["parent"])
             if call.row["call_id"] is not None:
                 found.append(Extra(event["id"], event["ordinal"], "gen_ai.tool.call.id", call.row["call_id"]))
             _meet(call, event, found)
         elif event["tool"] and len(trace.waiting) < MAX_CALLS_PER_TRACE:
-            trace.waiting.append(Waiting(event["id"], event["tool"], event["parent"], arguments))
+            trace.waiting.append(Waiting(event["id"], event["tool"], event["parent"], arguments, named))
 
     def _guardrail(self, event: dict[str, Any], found: list[Extra]) -> None:
         key = event["parent_key"]
@@ -194,7 +217,7 @@ class Joins:
         if row["call_id"] is None:
             return []
         if key not in trace.calls and (call := self._elsewhere(row)):
-            return [] if call.answered else _proven(self.traces[call.row["trace"]], call, row, found)
+            return [] if call.answered else self._ran_here(trace, call, row, found)
         if key not in trace.calls and len(self.unasked) < MAX_UNASKED and len(row["result"] or "") <= MAX_UNASKED_CHARACTERS:
             keep(self.unasked.setdefault(id_key(row), []), row, MAX_ALIKE)
         if key is None:
@@ -208,12 +231,47 @@ class Joins:
             return []
         return _proven(trace, trace.calls[key], row, found)
 
+    def _ran_here(self, trace: Trace, call: Call, result: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
+        """The result of a call that was asked for in another trace; a span of this one may describe it, now or later."""
+        for stated in result["stated"] or self._stated(result, call.row["tool"]):
+            if not call.met and call.taken is None and stated["ordinal"] <= result["ordinal"]:
+                call.taken, call.met, call.bare = stated["id"], True, stated["bare"]
+                if call.bare:
+                    _tell(call.taken, result["ordinal"], _ARGUMENTS, call.row["arguments"], found)
+        derived = _proven(self.traces[call.row["trace"]], call, result, found)
+        if not call.met and call.taken is not None and len(trace.away) < MAX_EARLY:
+            trace.away[key_of(result["call_id"], call.row["tool"])] = call.taken
+        return derived
+
+    def _approval(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """The event of an approval that is asked for, or decided: requests repeat it."""
+        key, decision = call_key(row), row["result"]
+        if key is None or decision is None:
+            return []
+        known = f"{row['trace']}{key} {decision}"
+        if known in self.decided:
+            return []
+        self.decided[known] = row["ordinal"]
+        return [row | {"result": None, "decision": decision, "id": f"{row['event']}#{decision}:{row['call_id']}"}]
+
     def _elsewhere(self, row: dict[str, Any]) -> Call | None:
         """The newest call with this id, in its own trace or another one of the same service, that the row may be the result of."""
         calls = [self.traces[trace].calls.get(key) for _, trace, key in self.asked.get(id_key(row), ()) if trace in self.traces]
         fitting = [call for call in calls if call is not None and may_answer(row, call)]
+        if not fitting and row["tool"] is not None and row["arguments"] is not None:
+            return self._unnamed(row)
         own = [call for call in fitting if call.row["trace"] == row["trace"]]
         return next(reversed(own or [call for call in fitting if not call.answered] or fitting), None)
+
+    def _unnamed(self, row: dict[str, Any]) -> Call | None:
+        """The oldest unanswered call without an id that says the same; it has that of the result from now on."""
+        for ordinal, trace, key in self.asked.get(said_key(row, canonical(row["arguments"])), ()):
+            call = self.traces[trace].calls.get(key) if trace in self.traces else None
+            if call is not None and not call.answered and call.row["call_id"] is None:
+                call.row = call.row | {"call_id": row["call_id"]}
+                self.asked.setdefault(id_key(row), []).append((ordinal, trace, key))
+                return call
+        return None
 
     def _answered(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         """The call was new in this record, and its result may be known from an earlier one."""
@@ -231,16 +289,18 @@ class Joins:
             del self.unasked[id_key(row)]
         if result is None:
             return []
-        now = {"ordinal": row["ordinal"], "position": row["position"]}
-        return _proven(trace, call, {name: result[name] for name in _BY_CALL} | now, found)
+        result = result | {"ordinal": row["ordinal"], "position": row["position"]}
+        there = self.traces.get(result.get("trace", row["trace"]), trace)
+        return _proven(trace, call, result, found) if there is trace else self._ran_here(there, call, result, found)
 
     def finish(self, ordinal: int) -> list[dict[str, Any]]:
         """The calls that nothing ever came back from, in order."""
         left = []
-        for trace in self.traces.values():
-            for call in trace.calls.values():
+        for name, trace in self.traces.items():
+            for key, call in trace.calls.items():
                 if call.taken is None and not call.changed:
-                    left += _derived(trace, call, {"ordinal": ordinal, "executed": "unknown"})
+                    asked = f"{name}{key} pending" in self.decided
+                    left += _derived(trace, call, {"ordinal": ordinal, "executed": "pending_approval" if asked else "unknown"})
         return left
 
     def end_epoch(self, first: int) -> None:
@@ -253,15 +313,17 @@ class Joins:
         asked = {key: newer for key, calls in self.asked.items() if (newer := [one for one in calls if one[0] >= first])}
         self.asked = {key: asked[key] for key in [*asked][-MAX_ASKED:]}
         self.unasked = {key: kept for key, rows in self.unasked.items() if (kept := [row for row in rows if row["ordinal"] >= first])}
+        decided = {key: at for key, at in self.decided.items() if at >= first}
+        self.decided = {key: decided[key] for key in [*decided][-MAX_ASKED:]}
         self.guards = {key: left for key, guards in self.guards.items() if (left := [one for one in guards if one[1] >= first])}
 
     def state(self) -> bytes:
         """What a checkpoint keeps (MessagePack)."""
-        return msgspec.msgpack.encode((self.traces, self.guards, self.verdicts, self.asked, self.unasked))
+        return msgspec.msgpack.encode((self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided))
 
     def restore(self, state: bytes) -> None:
         """The inverse of ``state``."""
-        self.traces, self.guards, self.verdicts, self.asked, self.unasked = msgspec.msgpack.decode(state, type=_STATE)
+        self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided = msgspec.msgpack.decode(state, type=_STATE)
 
 
 _STATE = tuple[
@@ -270,6 +332,7 @@ _STATE = tuple[
     dict[str, tuple[bool, int]],
     dict[str, list[tuple[int, str, str]]],
     dict[str, list[dict[str, Any]]],
+    dict[str, int],
 ]
 
 
@@ -291,26 +354,32 @@ def _name(call: Call, event: str, text: str | None, ordinal: int, found: list[Ex
 def _meet(call: Call, event: dict[str, Any], found: list[Extra]) -> None:
     """A span describes the call; if messages did so before, it is the second description."""
     if call.taken is not None:
-        found.append(Extra(event["id"], event["ordinal"], "otel_ir.duplicate_of", call.taken))
-        said = _said(event)
-        if event["arguments"] is not None and [*members(call.arguments or "").values()] == [event["arguments"]]:
-            del said[_ARGUMENTS], said[_SIZE]
-        found += [Extra(call.taken, event["ordinal"], column, value) for column, value in said.items() if value is not None]
+        _again(call.taken, event, call.arguments, found)
     else:
         _tell(event["id"], event["ordinal"], _ARGUMENTS, call.row["arguments"], found)
         _name(call, event["id"], event["arguments"], event["ordinal"], found)
     call.taken, call.met = call.taken or event["id"], True
 
 
+def _again(taken: str, event: dict[str, Any], arguments: str | None, found: list[Extra]) -> None:
+    """The span is the second description of an event, whose arguments as messages have them may be more than the span's."""
+    found.append(Extra(event["id"], event["ordinal"], "otel_ir.duplicate_of", taken))
+    said = _said(event)
+    if event["arguments"] is not None and [*members(arguments or "").values()] == [event["arguments"]]:
+        del said[_ARGUMENTS], said[_SIZE]
+    found += [Extra(taken, event["ordinal"], column, value) for column, value in said.items() if value is not None]
+
+
 def _said(event: dict[str, Any]) -> dict[str, Any]:
     """What a span says of a call, which counts for more than what messages say: they only repeat it."""
-    ran = event["error"] or event["result"] is not None
+    ran = event["error"] or event["result"] is not None or event["executed"] == "yes"
+    far = event["executed"] if event["executed"] in ("rejected", "pending_approval") and event["result"] is not None else "yes"
     return {
         _ARGUMENTS: event["arguments"],
         _SIZE: event["arguments_size"],
         _RESULT: event["result"],
         "otel_ir.result.size": event["result_size"],
-        _EXECUTED: "yes" if ran else None,
+        _EXECUTED: far if ran and event["type"] == "tool_call" else None,
         "error": event["error"],
         "error.type": event["error_type"],
         "error.message": event["error_message"],
@@ -332,7 +401,8 @@ def _proven(trace: Trace, call: Call, result: dict[str, Any], found: list[Extra]
             _tell(call.taken, result["ordinal"], _RESULT, result["result"], found)
             _tell(call.taken, result["ordinal"], _EXECUTED, result["executed"], found)
         return []
-    return _derived(trace, call, {name: result[name] for name in _BY_CALL})
+    more = {name: result[name] for name in _BY_CALL}
+    return _derived(trace, call, more if result["proof"] or result["executed"] != "yes" else more | {"executed": "unknown"})
 
 
 def _derived(trace: Trace, call: Call, more: dict[str, Any]) -> list[dict[str, Any]]:
@@ -349,7 +419,13 @@ def _tell(event: str, ordinal: int, column: str, value: Any, found: list[Extra])
     if value is None:
         return
     found.append(Extra(event, ordinal, column, value, fill=True))
-    if column == _ARGUMENTS and (to := members(value).get(_TO_MEMBER)):
+    if column == _ARGUMENTS and (to := taker(None, value)):
         found.append(Extra(event, ordinal, _TO, to, fill=True))
     if column != _EXECUTED:
         found.append(Extra(event, ordinal, f"otel_ir.{column.rpartition('.')[2]}.size", len(value), fill=True))
+
+
+def taker(tool: str | None, arguments: str | None) -> str | None:
+    """Who takes over, by the arguments or the name of a tool that hands over."""
+    named = _TAKER.fullmatch(tool or "")
+    return members(arguments or "").get(_TO_MEMBER) or (named.group(1) if named else None)

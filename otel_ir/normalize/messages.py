@@ -18,6 +18,7 @@ import polars as pl
 from otel_ir.normalize.columns import event_time
 from otel_ir.normalize.few import contains_any
 from otel_ir.normalize.sources import Mask, Sources, pick
+from otel_ir.normalize.table import Dialect
 from otel_ir.normalize.unwrap import members, raw_list, raw_text, raws
 
 MAX_MESSAGES = 256
@@ -45,15 +46,19 @@ CALL_SCHEMA = pl.Schema(
         "error": pl.Boolean,
         "executed": pl.String,
         "agent": pl.String,
+        "event_type": pl.String,
+        "proof": pl.Boolean,
     }
 )
-"""``ordinal``, ``position``, ids: of the LLM span; ``time``: its end, ns. ``side``: ``call`` (the model asked for it) or ``result`` (a
-request carried it back). ``tool`` and ``arguments`` of a result are those of its call where the same request repeats it.
-``executed``: ``yes`` for a result, ``rejected`` where it says that a person refused, null for a call."""
+"""``ordinal``, ``position``, ids: of the LLM span; ``time``: its end, ns. ``side``: ``call`` (the model asked for it), ``result`` (a
+request carried it back) or ``approval`` (somebody is asked for one, or decided; ``result`` says what). ``tool`` and ``arguments`` of a
+result are those of its call where the same request repeats it. ``executed``: ``yes`` for a result, ``rejected`` or ``pending_approval``
+where it says that, else null. ``event_type``: what it is where no span describes it: ``tool_call``, ``handoff`` or ``approval``.
+``proof``: whether a result means that the call ran, though no span says so."""
 
 
 class Call(NamedTuple):
-    """One tool call or result in a message; ``arguments`` and ``result`` as they stand there.
+    """One tool call, result or approval in a message; ``arguments`` and ``result`` as they stand there.
 
     ``agent``: who made the call, where the message itself says so.
     """
@@ -67,8 +72,8 @@ class Call(NamedTuple):
     agent: str | None = None
 
 
-def call_frame(rows: pl.DataFrame, service: pl.Series, calls: list[tuple[int, Call]], rejected: dict[int, str]) -> pl.DataFrame:
-    """``CALL_SCHEMA`` rows. ``rejected``: row -> regular expression on results."""
+def call_frame(rows: pl.DataFrame, service: pl.Series, calls: list[tuple[int, Call]], tables: list[Dialect]) -> pl.DataFrame:
+    """``CALL_SCHEMA`` rows. ``tables``: of each call's row."""
     if not calls:
         return _NO_CALLS
     at = [row for row, _ in calls]
@@ -91,8 +96,14 @@ def call_frame(rows: pl.DataFrame, service: pl.Series, calls: list[tuple[int, Ca
         .with_columns(event_time().alias("time"))
     )
     found = pl.DataFrame([call for _, call in calls], schema=Call._fields, orient="row", schema_overrides=_CALL_TYPES)
-    executed = [_executed(call, rejected.get(row)) for row, call in calls]
-    extra = [pick(service, np.array(at)).alias("service.name"), pl.Series("executed", executed, dtype=pl.String)]
+    executed = [_executed(call, table) for (_, call), table in zip(calls, tables, strict=True)]
+    kinds = [_kind(call, table) for (_, call), table in zip(calls, tables, strict=True)]
+    extra = [
+        pick(service, np.array(at)).alias("service.name"),
+        pl.Series("executed", executed, dtype=pl.String),
+        pl.Series("event_type", kinds, dtype=pl.String),
+        pl.Series("proof", [not table.spanned for table in tables], dtype=pl.Boolean),
+    ]
     return pl.concat([spans, found], how="horizontal").with_columns(extra).select(CALL_SCHEMA.names())
 
 
@@ -100,10 +111,15 @@ _NO_CALLS = CALL_SCHEMA.to_frame()
 _CALL_TYPES = {name: CALL_SCHEMA[name] for name in Call._fields}
 
 
-def _executed(call: Call, rejected: str | None) -> str | None:
-    if call.side == "call":
+def _kind(call: Call, table: Dialect) -> str:
+    return "approval" if call.side == "approval" else "handoff" if table.hands_over(call.tool) else "tool_call"
+
+
+def _executed(call: Call, table: Dialect) -> str | None:
+    if call.side != "result":
         return None
-    return "rejected" if rejected and call.result and re.search(rejected, call.result[:1024]) else "yes"
+    text = (call.result or "")[:1024]
+    return next((word for pattern, word in table.verdicts if re.search(pattern, text)), "yes")
 
 
 # --- OpenInference: messages flattened into attributes -----------------------------------------------------------------------
@@ -205,19 +221,22 @@ def _genai_message(message: dict[str, Any]) -> dict[str, Any]:
 # --- GenAI conventions: messages as JSON -------------------------------------------------------------------------------------
 
 
-def read_json(sources: Sources, where: Mask) -> list[tuple[int, Call]]:
+def read_json(sources: Sources, where: Mask, before: str = "") -> list[tuple[int, Call]]:
     """``gen_ai.input.messages`` and ``gen_ai.output.messages``: parts ``tool_call`` and ``tool_call_response``, and the chat form
-    (``tool_calls``, role ``tool``) that some emitters put there.
+    (``tool_calls``, role ``tool``) that some emitters put there. ``before``: what stands before these names in the sources' names.
     """
     calls: dict[int, list[Call]] = {}
-    for side, source in (("result", "gen_ai.input.messages"), ("call", "gen_ai.output.messages")):
+    for side, source in (("result", f"{before}gen_ai.input.messages"), ("call", f"{before}gen_ai.output.messages")):
         rows, positions = sources.places(source)
         kept = where[rows]
         rows, texts = rows[kept], sources.gather(positions[kept])
-        hits = contains_any(texts, ("tool_call", '"tool"'))
+        hits = contains_any(texts, ("tool_call", '"tool"', "_approval_"))
         for row, text in zip(rows[hits].tolist(), pick(texts, np.flatnonzero(hits)).to_list(), strict=True):
-            found = [call for call in json_calls(text) if call.side == side]
-            calls.setdefault(row, []).extend(found[-MAX_RESULTS:] if side == "result" else found[:MAX_CALLS])
+            found = [*json_calls(text)]
+            known = {call.call_id for call in calls.setdefault(row, []) if call.side == "result"}
+            calls[row] += [call for call in found if call.side != "call" and call.call_id not in known][-MAX_RESULTS:]
+            if side == "call":
+                calls[row] += [call for call in found if call.side == "call"][:MAX_CALLS]
     return [(row, call) for row in sorted(calls) for call in calls[row]]
 
 
@@ -230,6 +249,7 @@ def json_calls(text: str) -> Iterator[Call]:
         for call in _of_message(found, role):
             if call.side == "call":
                 asked[call.call_id] = call
+            if call.side != "result":
                 yield call
             else:
                 of = asked.get(call.call_id)
@@ -237,19 +257,45 @@ def json_calls(text: str) -> Iterator[Call]:
 
 
 def _of_message(message: dict[str, msgspec.Raw], role: str | None) -> Iterator[Call]:
+    texts = []
     for part in raw_list(bytes(message.get("parts") or b"null")):
         found = members(bytes(part).decode("utf-8", "replace"))
-        if found.get("type") == "tool_call":
+        kind = found.get("type") or ""
+        if kind == "tool_call":
             yield Call("call", found.get("id"), found.get("name"), found.get("arguments"))
-        elif found.get("type") == "tool_call_response":
+        elif kind in _APPROVALS:
+            of = members(found.get("function_call") or "")
+            decision = _APPROVALS[kind].get(found.get("approved") or "")
+            yield Call("approval", of.get("call_id"), of.get("name"), of.get("arguments"), decision)
+        elif kind == "tool_call_response":
             result = next((found[key] for key in ("result", "response", "content") if found.get(key) is not None), None)
             yield Call("result", found.get("id"), found.get("name"), None, result)
+        elif kind == "text":
+            texts.append(found.get("content") or "")
     for item in raw_list(bytes(message.get("tool_calls") or b"null")):
         call = raws(bytes(item))
         function = members(bytes(call.get("function") or b"null").decode("utf-8", "replace"))
         yield Call("call", _text(call, "id"), function.get("name"), function.get("arguments"))
+    for item in raw_list(bytes(message.get("content") or b"null")):
+        yield from _of_block(members(bytes(item).decode("utf-8", "replace")))
     if role == "tool" and "tool_call_id" in message:
-        yield Call("result", _text(message, "tool_call_id"), _text(message, "name"), None, _text(message, "content"))
+        said = _text(message, "content") or ("\n".join(texts) if texts else None)
+        yield Call("result", _text(message, "tool_call_id"), _text(message, "name"), None, said)
+
+
+def _of_block(block: dict[str, str | None]) -> Iterator[Call]:
+    """Anthropic's content blocks."""
+    if block.get("type") == "tool_use":
+        yield Call("call", block.get("id"), block.get("name"), block.get("input"))
+    elif block.get("type") == "tool_result":
+        yield Call("result", block.get("tool_use_id"), None, None, block.get("content"), block.get("is_error") == "true" or None)
+
+
+_APPROVALS = {
+    "function_approval_request": {"": "pending"},
+    "function_approval_response": {"true": "accepted", "false": "rejected"},
+}
+"""Part of a message -> ``approved`` -> decision: Microsoft's Agent Framework."""
 
 
 def _text(found: dict[str, msgspec.Raw], key: str) -> str | None:

@@ -32,12 +32,13 @@ IDENTITY_BITS = 0b111
 CONTENT_BITS = {
     "gen_ai.tool.call.arguments": 0b1000,
     "otel_ir.arguments.size": 0b1000,
-    "gen_ai.tool.call.result": 0b10000,
-    "otel_ir.result.size": 0b10000,
+    "gen_ai.tool.call.result": 0b1010000,
+    "otel_ir.result.size": 0b1010000,
     "otel_ir.executed": 0b10000,
     "otel_ir.handoff.to": 0b100000,
 }
-"""Bits of ``LACKS`` beside those of the identity: a tool call without arguments, without a result."""
+"""Bits of ``LACKS`` beside those of the identity: a call without arguments, without a result (a tool's and a hand-off's, of which nothing
+says how far it got), a hand-off without a taker."""
 _NOTHING_TOLD = [pl.lit(None, dtype=EVENT_SCHEMA[name]).alias(name) for name in TOLD_COLUMNS]
 _MAX_CHUNKS = 32
 _NO_PATCHES = PATCH_SCHEMA.to_frame()
@@ -48,12 +49,13 @@ def lacks(events: pl.DataFrame) -> NDArray[np.uint8]:
     fields = ((AGENT, "otel_ir.agent.id"), (CONVERSATION, "gen_ai.conversation.id"), (USER, "user.id"))
     masks = [is_null(events[name]) * np.uint8(1 << field) for field, name in fields]
     found: NDArray[np.uint8] = masks[0] | masks[1] | masks[2]
-    tools = is_among(events["event.type"], ("tool_call",))
+    tools, over = (is_among(events["event.type"], (kind,)) for kind in ("tool_call", "handoff"))
     for name in ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result"):
         if events[name].null_count():
-            found |= (is_null(events[name]) & tools) * np.uint8(CONTENT_BITS[name])
+            found |= (is_null(events[name]) & tools) * np.uint8(CONTENT_BITS[name] & 0b11000)
+            found |= (is_null(events[name]) & over) * np.uint8(CONTENT_BITS[name] & 0b1001000)
     if events["otel_ir.handoff.to"].null_count():
-        found |= (is_null(events["otel_ir.handoff.to"]) & is_among(events["event.type"], ("handoff",))) * np.uint8(0b100000)
+        found |= (is_null(events["otel_ir.handoff.to"]) & over) * np.uint8(0b100000)
     return found
 
 

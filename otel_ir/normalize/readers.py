@@ -14,9 +14,9 @@ import polars as pl
 
 from otel_ir.normalize.assign import CODES, Reading
 from otel_ir.normalize.few import contains_any
-from otel_ir.normalize.messages import MAX_CALLS, MAX_MESSAGES, MAX_RESULTS, Call, as_json, read_flat, read_json
+from otel_ir.normalize.messages import MAX_CALLS, MAX_MESSAGES, MAX_RESULTS, Call, as_json, json_calls, read_flat, read_json
 from otel_ir.normalize.sources import Mask, Sources, pick
-from otel_ir.normalize.unwrap import literal, members, raw_list, raw_text, raws
+from otel_ir.normalize.unwrap import literal, members, moved_messages, raw_list, raw_text, raws
 
 Found = list[tuple[int, Call]]
 
@@ -26,7 +26,7 @@ def read_messages(sources: Sources, found: list[Reading], codes: Any) -> Found:
     rows: Found = []
     for dialect, mine in found:
         if dialect.messages:
-            rows += _READERS[dialect.messages](sources, mine & (codes == CODES[dialect.speaks]))
+            rows += _READERS[dialect.messages](sources, mine & np.isin(codes, [CODES[kind] for kind in dialect.speaks]))
     return sorted(rows, key=lambda one: one[0]) if len(found) > 1 else rows
 
 
@@ -151,10 +151,13 @@ def _read_events(sources: Sources, where: Mask) -> Found:
 
 
 def _events(text: str, *, answers: bool) -> Iterator[Call]:
-    for event in raw_list(text)[-MAX_MESSAGES:]:
-        found = raws(bytes(event))
-        name = raw_text(bytes(found.get("event.name") or b"null"))
-        if (name == "gen_ai.choice") is not answers:
+    events = [raws(bytes(event)) for event in raw_list(text)[-MAX_MESSAGES:]]
+    names = [raw_text(bytes(found.get("event.name") or b"null")) for found in events]
+    # Where no choice is marked as one, the answer is what the assistant said last.
+    last = max((at for at, name in enumerate(names) if name != "gen_ai.assistant.message"), default=-1)
+    for at, (name, found) in enumerate(zip(names, events, strict=True)):
+        answer = name == "gen_ai.choice" if "gen_ai.choice" in names else at > last
+        if answer is not answers:
             continue
         said = raws(bytes(found["message"])) if "message" in found else found
         for item in raw_list(bytes(said.get("tool_calls") or b"null")):
@@ -164,6 +167,41 @@ def _events(text: str, *, answers: bool) -> Iterator[Call]:
         if name == "gen_ai.tool.message":
             texts = {key: raw_text(bytes(found[key])) for key in ("id", "name", "content") if key in found}
             yield Call("result", texts.get("id"), texts.get("name"), None, texts.get("content"))
+
+
+# --- Pydantic AI ---------------------------------------------------------------------------------------------------------------
+
+
+def _read_pydantic(sources: Sources, where: Mask) -> Found:
+    """What an agent's ``final_result`` says of approvals that are asked for; of every call that runs there is a span."""
+    found: Found = []
+    for row, text in _texts(sources, "final_result", where, ('"approvals"',)):
+        outer = raws(text)
+        for item in raw_list(bytes(outer["approvals"] if "calls" in outer else b"null"))[:MAX_CALLS]:
+            call = members(bytes(item).decode("utf-8", "replace"))
+            found.append((row, Call("approval", call.get("tool_call_id"), call.get("tool_name"), call.get("args"), "pending")))
+    return found
+
+
+# --- Logfire on model clients --------------------------------------------------------------------------------------------------
+
+
+def _read_logfire(sources: Sources, where: Mask) -> Found:
+    """The conventions, their events, or before 5.0 ``request_data`` = ``{"messages": …}`` and ``response_data`` = ``{"message": …}``."""
+    results, calls = {}, {}
+    for row, text in _texts(sources, "request_data", where, ("tool_call_id", "tool_result")):
+        results[row] = list(json_calls(bytes(raws(text).get("messages") or b"null").decode("utf-8", "replace")))
+    for row, text in _texts(sources, "response_data", where, ("tool_calls",)):
+        answer = bytes(raws(text).get("message") or b"null").decode("utf-8", "replace")
+        calls[row] = [one._replace(arguments=_inner(one.arguments)) for one in json_calls(f"[{answer}]")]
+    found = [*read_json(sources, where), *_read_events(sources, where), *_in_order(results, calls)]
+    return sorted(found, key=lambda one: one[0])
+
+
+def _inner(arguments: str | None) -> str | None:
+    """Of Anthropic's answers Logfire kept the arguments as ``{"input": …}``, and no ids."""
+    outer = raws(arguments or "")
+    return raw_text(bytes(outer["input"])) if outer.keys() == {"input"} and bytes(outer["input"])[:1] == b"{" else arguments
 
 
 # --- Vercel AI SDK -----------------------------------------------------------------------------------------------------------
@@ -195,6 +233,77 @@ def _vercel_parts(text: str) -> Iterator[Call]:
 def _vercel_call(item: bytes) -> Call:
     found = members(item.decode("utf-8", "replace"))
     return Call("call", found.get("toolCallId"), found.get("toolName"), found.get("input") or found.get("args"))
+
+
+# --- Strands: content blocks, in span events or (ADOT) in log records -------------------------------------------------------
+
+
+def _read_strands(sources: Sources, where: Mask) -> Found:
+    """Span events ``gen_ai.choice`` and the last ``gen_ai.tool.message``; those of the newer conventions, or attributes."""
+    modern = [call for before in (_DETAILS, "") for call in read_json(sources, where, before)]
+    results = {row: list(_blocks(text)) for row, text in _texts(sources, "event:gen_ai.tool.message/content", where, ("toolResult",))}
+    calls = {row: list(_blocks(text)) for row, text in _texts(sources, "event:gen_ai.choice/message", where, ("toolUse",))}
+    return sorted([*modern, *_in_order(results, calls)], key=lambda one: one[0])
+
+
+def _read_moved(sources: Sources, where: Mask) -> Found:
+    """The same, as ADOT moves it: the newest message that answers, and the newest one that asks."""
+    results, calls = {}, {}
+    for row, text in _texts(sources, "@body", where, ("toolUse", "toolResult", "tool_call")):
+        inward, outward = ([list(_moved(message)) for message in moved_messages(text, side)] for side in ("input", "output"))
+        answers = [found for found in inward if any(call.side == "result" for call in found)]
+        results[row], calls[row] = [*_flat_list(answers[-1:])], [*_flat_list(outward[-1:])]
+        results[row] += [call for call in calls[row] if call.side == "result"]
+    return _in_order(results, calls)
+
+
+def _flat_list(found: list[list[Call]]) -> Iterator[Call]:
+    return (call for calls in found for call in calls)
+
+
+def _moved(message: bytes) -> Iterator[Call]:
+    content = raw_text(bytes(raws(message).get("content") or b"null")) or ""
+    inner = members(content)
+    # A step repeats what the model asked for; only the model's own answer has a reason why it ended.
+    answers = not inner or "finish_reason" in inner
+    for text in inner.values() or (content,):
+        yield from (call for call in (*_blocks(text or ""), *json_calls(text or "")) if answers or call.side == "result")
+
+
+def _blocks(text: str) -> Iterator[Call]:
+    for item in raw_list(text)[-MAX_MESSAGES:]:
+        found = members(bytes(item).decode("utf-8", "replace"))
+        asked, given = members(found.get("toolUse") or ""), members(found.get("toolResult") or "")
+        if asked:
+            yield Call("call", asked.get("toolUseId"), asked.get("name"), asked.get("input"))
+        if given:
+            failed = given.get("status") == "error" or None
+            yield Call("result", given.get("toolUseId"), None, None, given.get("content"), failed)
+
+
+_DETAILS = "event:gen_ai.client.inference.operation.details/"
+
+# --- Mastra ------------------------------------------------------------------------------------------------------------------
+
+_ASKED = ("mastra.model_step.output", "mastra.model_generation.output", "output")
+
+
+def _read_mastra(sources: Sources, where: Mask) -> Found:
+    """``toolCalls`` of what a step or a loop gave; of an agent's span, the call that it waits for, and the one that was refused."""
+    results: dict[int, list[Call]] = {}
+    calls: dict[int, list[Call]] = {}
+    for source in _ASKED:
+        for row, text in _texts(sources, source, where, ('"toolCalls"',)):
+            given = raw_list(bytes(raws(text).get("toolCalls") or b"null"))
+            calls.setdefault(row, []).extend(_vercel_call(bytes(item)) for item in given)
+    for row, text in _texts(sources, "mastra.agent_run.output", where, ('"tool-call-approval"',)):
+        found = members(text)
+        if found.get("reason") == "tool-call-approval":
+            calls.setdefault(row, []).append(Call("call", found.get("toolCallId"), found.get("toolName")))
+    for row, text in _texts(sources, "mastra.agent_run.input", where, ('{"approved":false',)):
+        found = members(text)
+        results.setdefault(row, []).append(Call("result", found.get("toolCallId"), found.get("toolName"), None, text))
+    return _in_order(results, calls)
 
 
 # --- CrewAI's repr of what its tasks gave ------------------------------------------------------------------------------------
@@ -269,5 +378,10 @@ _READERS: dict[str, Callable[[Sources, Mask], Found]] = {
     "langchain": _read_langchain,
     "events": _read_events,
     "vercel": _read_vercel,
+    "mastra": _read_mastra,
     "crew": _read_crew,
+    "pydantic": _read_pydantic,
+    "logfire": _read_logfire,
+    "strands": _read_strands,
+    "moved": _read_moved,
 }

@@ -165,9 +165,7 @@ class Rows:
     def calls(self, found: list[tuple[int, Call]]) -> pl.DataFrame:
         """Tool calls and results seen in LLM messages."""
         self._telling[[row for row, _ in found]] = True
-        patterns = {index: "|".join(dialect.rejected) for index, dialect in enumerate(DIALECTS) if dialect.rejected}
-        rejected = {row: patterns[at] for row, _ in found if (at := int(self._chosen[row])) in patterns}
-        return call_frame(self._batch.rows, self._service, found, rejected)
+        return call_frame(self._batch.rows, self._service, found, [DIALECTS[self._chosen[row]] for row, _ in found])
 
     @cached_property
     def _service(self) -> pl.Series:

@@ -35,8 +35,8 @@ _EVENT, _ORDINAL, _CALL_ID, _DECISION = (
     "otel_ir.event.id", "otel_ir.journal.ordinal", "gen_ai.tool.call.id", "otel_ir.approval.decision",
 )  # fmt: skip
 _EXECUTED, _TOOL, _DUPLICATE = "otel_ir.executed", "gen_ai.tool.name", "otel_ir.duplicate_of"
-_RESULT = "gen_ai.tool.call.result"
-_FACTS = (*(name for name in TOLD_COLUMNS if name != "otel_ir.handoff.to"), _EXECUTED, _CALL_ID)
+_RESULT, _TO = "gen_ai.tool.call.result", "otel_ir.handoff.to"
+_FACTS = (*(name for name in TOLD_COLUMNS if name != _TO), _EXECUTED, _CALL_ID)
 _OF_APPROVAL = (_TOOL, _CALL_ID)
 _SMALL = (*_OF_APPROVAL, _EXECUTED)
 _FAR = {"unknown": 0, "pending_approval": 1, "rejected": 2, "yes": 3}
@@ -120,6 +120,8 @@ class Same:
 
     def _detail(self, row: Told, came: dict[str, int], found: list[Extra]) -> None:
         key, facts = _call_key(row), _facts(row)
+        if row[_TO] is not None and not key:
+            facts[_TO] = (_rank(_TO, row[_TO], weak=False), row[_TO])
         if key:
             self._tell(self._join(key, DETAIL, row), facts, row[_ORDINAL], found)
         elif row["about"] in self.events:

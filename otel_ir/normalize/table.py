@@ -59,6 +59,7 @@ STATED = tuple(name for name in EVENT_COLUMNS if name not in NOT_STATED)
 """Canonical columns which an application may state, by an attribute of that name; for ``event.type`` the attribute is ``EVENT_TYPE``."""
 EVENT_TYPE = "otel_ir.event.type"
 NO_EVENT = "none"
+_TOOL = "gen_ai.tool.name"
 CONTENT = (
     "gen_ai.tool.call.arguments",
     "gen_ai.tool.call.result",
@@ -129,12 +130,15 @@ class Dialect:
     ``not_errors``: regular expressions on ``type: message``; what matches is expected behavior, no failure.
     ``executed``: value of ``otel_ir.executed`` for a call that shows no result and no error, but its arguments; ``unproven`` without those.
     ``messages``: named reader of tool calls inside LLM messages (``readers.py``), None where the tool spans say it all; ``speaks``: the
-    type of the spans that have them.
+    types of the spans that have them; ``reads``: sources that it reads beside those of the columns.
     ``tripped``: conditions under which a span says that the guardrail below it tripped.
     ``rejected``: regular expressions; a tool result in an LLM message that matches one says that a person refused the call.
+    ``pending``: the same, where it says that the call waits for a person.
+    ``spanned``: every call that runs has a span of its own, so a result in messages alone is no proof that it ran.
     ``remedies``: what to switch on at the emitter where columns stay empty, the best first; ``otel-ir doctor`` says it.
     ``call``: sources; the first value together with the call's id (of a model call: the response's) says that two records describe the
     same call. ``weak``: columns in which what another description says of the call counts more.
+    ``nameless``: its messages give no ids of calls, while its tool spans may.
     ``nested``: a model call directly under a model call is the same one.
     ``inner``: of a client library that emits spans itself, its provider: an instrumentation's span may describe the same model call.
     ``signal``: ``traces`` or ``logs`` if the table is for one of them only.
@@ -155,14 +159,18 @@ class Dialect:
     executed: str = "unknown"
     unproven: str = "unknown"
     messages: str | None = None
-    speaks: str = "model_output"
+    speaks: tuple[str, ...] = ("model_output",)
+    reads: tuple[str, ...] = ()
     tripped: tuple[str, ...] = ()
     rejected: tuple[str, ...] = ()
+    pending: tuple[str, ...] = ()
+    spanned: bool = False
     remedies: tuple[Remedy, ...] = ()
     call: tuple[str, ...] = ()
     weak: tuple[str, ...] = ()
     inner: str | None = None
     nested: bool = False
+    nameless: bool = False
     signal: str | None = None
 
     def __post_init__(self) -> None:
@@ -200,6 +208,21 @@ class Dialect:
         """Every source that has to be read from the batch for this table."""
         return frozenset(self.sources())
 
+    @cached_property
+    def verdicts(self) -> tuple[tuple[str, str], ...]:
+        """Regular expression on a result, and what it says of the call (``otel_ir.executed``)."""
+        listed = ((self.rejected, "rejected"), (self.pending, "pending_approval"))
+        return tuple(("|".join(patterns), word) for patterns, word in listed if patterns)
+
+    @cached_property
+    def _handing(self) -> tuple[Condition, ...]:
+        asked = [condition(text) for rule in self.classify if rule[0] == "handoff" for text in rule[1:]]
+        return tuple(one for one in asked if one.source == _TOOL and one.mark in ("=", "^="))
+
+    def hands_over(self, tool: str | None) -> bool:
+        """Whether calling this tool is a hand-off, as the rules for spans name them."""
+        return tool is not None and any(tool in one.values if one.mark == "=" else tool.startswith(one.values) for one in self._handing)
+
     def conditions(self, *, logs: bool) -> list[str]:
         """Every condition of the table, for spans or for log records."""
         return [text for rule in (self.classify_logs if logs else self.classify) for text in rule[1:]] + [*self.error, *self.tripped]
@@ -210,6 +233,7 @@ class Dialect:
             yield from (source for _, source in self.sources_of(column))
         yield from (source for one in self.unwrap for source in (one.source, one.beside) if source)
         yield from self.call
+        yield from self.reads
         yield from (condition(text).source for logs in (False, True) for text in self.conditions(logs=logs))
 
 

@@ -189,6 +189,29 @@ def _verdict(text: str) -> Members:
     return {"triggered": "true" if stopped else "false"} if stopped or passed else {}
 
 
+def _model_answer(text: str) -> Members:
+    """Logfire's ``{"message": …, "usage": …}`` -> ``messages``, ``input_tokens``, ``output_tokens``."""
+    outer = members(text)
+    usage = members(outer.get("usage") or "")
+    return {
+        "messages": f"[{outer['message']}]" if outer.get("message") else None,
+        "input_tokens": usage.get("input_tokens") or usage.get("prompt_tokens"),
+        "output_tokens": usage.get("output_tokens") or usage.get("completion_tokens"),
+    }
+
+
+def _not(text: str) -> Members:
+    """``success`` of a check -> ``triggered``."""
+    word = text.strip().lower()
+    return {"triggered": str(word == "false").lower()} if word in ("true", "false") else {}
+
+
+def _deferral(text: str) -> Members:
+    """Pydantic AI's names of what a tool raises to be called later -> ``executed``."""
+    waits = text.rpartition(".")[2] in ("ApprovalRequired", "CallDeferred")
+    return {"executed": "pending_approval"} if waits else {}
+
+
 def _tool_output(text: str) -> Members:
     """llama-index's ``{"blocks": …, "tool_name": …, "raw_output": …, "is_error": …}`` -> ``raw_output``, ``error``;
     ADK's ``{"id": …, "name": …, "response": …}`` -> ``raw_output``, ``id``.
@@ -232,7 +255,7 @@ def _agent_run(text: str) -> Members:
 
 def _confirmation(text: str) -> Members:
     """What ADK answers in place of a tool that a person has to confirm -> ``executed``."""
-    return {"executed": "rejected" if "This tool call is rejected." in text else "pending_approval"}
+    return {"executed": "rejected" if text.partition("This tool call ")[2].startswith("is rejected") else "pending_approval"}
 
 
 def _answer(text: str) -> Members:
@@ -262,14 +285,20 @@ _NO_AGENTS = ("agent", "AgentExecutor", "LangGraph")
 
 
 def _moved_messages(text: str) -> Members:
-    """``{"input": {"messages": […]}, "output": {"messages": […]}}`` -> what the last message of either side says."""
-    found = raws(text)
-    return {side: _said(bytes(found[side])) for side in ("input", "output") if side in found}
+    """``{"input": {"messages": […]}, "output": {"messages": […]}}`` -> what the last message of either side says, and of the input its
+    member ``agent_name``.
+    """
+    found = {side: _said(moved_messages(text, side)) for side in ("input", "output")}
+    return found | {"agent_name": members(found["input"] or "").get("agent_name")}
 
 
-def _said(side: bytes) -> str | None:
-    newest = raw_list(bytes(raws(side).get("messages") or b"null"))[-1:]
-    content = raws(bytes(newest[0])).get("content") if newest else None
+def moved_messages(text: str, side: str) -> list[bytes]:
+    """The messages of one side of such a body, unparsed."""
+    return [bytes(one) for one in raw_list(bytes(raws(bytes(raws(text).get(side) or b"null")).get("messages") or b"null"))]
+
+
+def _said(messages: list[bytes]) -> str | None:
+    content = raws(messages[-1]).get("content") if messages else None
     if content is None:
         return None
     inner = members(bytes(content).decode("utf-8", "replace"))
@@ -286,6 +315,9 @@ UNWRAPPERS: dict[str, Callable[[str], Members]] = {
     "traceloop output": _traceloop_output,
     "only input": _only_input,
     "failure": _failure,
+    "deferral": _deferral,
+    "not": _not,
+    "model answer": _model_answer,
     "verdict": _verdict,
     "after 'handoff to '": _after("handoff to "),
     "after 'execute_tool '": _after("execute_tool "),
@@ -293,6 +325,9 @@ UNWRAPPERS: dict[str, Callable[[str], Members]] = {
     "confirmation": _confirmation,
     "langgraph": _langgraph,
     "answer": _answer,
+    "after 'handoff_to_'": _after("handoff_to_"),
+    "after 'transfer_to_'": _after("transfer_to_"),
+    "after 'Handoff-transfer_to_'": _after("Handoff-transfer_to_"),
     "before '.run'": _before(".run"),
     "moved messages": _moved_messages,
     "as command": _as_member("command"),

@@ -21,8 +21,8 @@ from otel_ir.normalize.columns import LOG_MARK, scoped_id
 from otel_ir.normalize.few import FEW, Mask, is_among, is_null
 from otel_ir.normalize.hashes import Keys, Numbers, firsts, hashed, mixed
 from otel_ir.normalize.identity import AGENT, CONVERSATION, NOBODY, USER, Node, Slot, TraceLimits, Traces, agent_of
-from otel_ir.normalize.join_rows import SCOPE, join_rows, trace_keys
-from otel_ir.normalize.joins import Joins
+from otel_ir.normalize.join_rows import NAMELESS, SCOPE, join_rows, trace_keys
+from otel_ir.normalize.joins import Joins, taker
 from otel_ir.normalize.once import Erring, Once
 from otel_ir.normalize.opened import IDENTITY_BITS, KNOWN_SCHEMA, LACKS, LEARNT, SLOT, Opened, as_of, identity, lacks, nobody, with_nobody
 from otel_ir.normalize.rows import DESCRIBES
@@ -36,7 +36,8 @@ _JOINED = ("tool_call", "handoff", "guardrail")
 _STATED_SCHEMA = pl.Schema({"call": pl.UInt64, "ordinal": pl.Int64, "id": pl.String, "bare": pl.Boolean, "text": pl.String})
 _SELF = ("agent_name", "agent_id", "conversation", "user")
 _SPAN = ("tenant", "sender", "trace_id", "span_id")
-_EVENT, _ARGUMENTS = "otel_ir.event.id", "gen_ai.tool.call.arguments"
+_EVENT, _ARGUMENTS, _TO = "otel_ir.event.id", "gen_ai.tool.call.arguments", "otel_ir.handoff.to"
+_OF_HANDOFF = (_ARGUMENTS, "gen_ai.tool.call.result", "otel_ir.arguments.size", "otel_ir.result.size", _TO)
 _PLACE = ("trace_id", "span_id", "otel_ir.parent_span_id")
 _ANSWER = (_EVENT, "otel_ir.journal.ordinal", "start_time", "event_time")
 _MAX_CHUNKS = 64
@@ -222,7 +223,7 @@ class Weaver:
             tripped = nodes.filter(pl.col("tripped").is_not_null()).select("ordinal", "tripped", key=_key("trace_id", "span_id"))
         if not tools and calls.is_empty() and tripped.is_empty():
             return events, []
-        own, derived, extras = self.joins.fold(tools, calls.to_dicts(), tripped.to_dicts())
+        own, derived, extras = self.joins.fold(tools, calls.to_dicts(), tripped.to_dicts(), self._stated)
         return self._derived(_set(events, own), derived), extras
 
     def _state(self, events: pl.DataFrame, joined: Mask) -> None:
@@ -242,6 +243,7 @@ class Weaver:
     def _joining(self, events: pl.DataFrame, joined: Mask, calls: pl.DataFrame) -> list[dict[str, Any]]:
         """What joins.py looks at: guardrails, tool calls without an id, and those in whose trace messages told of calls."""
         wanted = is_among(events["event.type"], ("guardrail",)) | is_null(events["gen_ai.tool.call.id"])
+        wanted |= is_among(events["otel_ir.dialect"], NAMELESS)
         if joined.any() and (calls.height or self.joins.traces):
             rows = np.flatnonzero(joined)
             traces = _some(events[SCOPE], rows)
@@ -259,6 +261,11 @@ class Weaver:
         found = self.stated.filter(pl.col("call").is_in(calls["call"].drop_nulls().unique().implode()))
         found = found.group_by("call", maintain_order=True).agg(pl.struct("id", "ordinal", "bare", "text").head(MAX_ALIKE).alias("stated"))
         return calls.join(found, on="call", how="left", maintain_order="left")
+
+    def _stated(self, row: dict[str, Any], tool: str | None) -> list[dict[str, Any]]:
+        """The tool events that stated the call which a message row names by its id, and perhaps by that only."""
+        named = {name: row[name] for name in ("tenant", "sender", "trace_id", "call_id")} | {"tool": tool}
+        return self._stated_by(pl.DataFrame([named], schema=dict.fromkeys(named, pl.String)))["stated"].to_list()[0] or []
 
     def _calls_of(self, frame: pl.DataFrame, call_id: str, tool: str) -> Keys:
         """A number for the call that a row describes, 0 where it does not say which."""
@@ -372,9 +379,10 @@ class Weaver:
 def _lacking(events: pl.DataFrame, told: list[Extra]) -> set[tuple[str, str]]:
     """(event, column) of those that are told something only in case they do not say it."""
     about = events.filter(pl.col(_EVENT).is_in([one.event for one in told if one.fill]))
-    about = about.filter(pl.col("event.type") == "tool_call")
-    found = {(row[_EVENT], name) for row in about.iter_rows(named=True) for name, value in row.items() if value is None}
-    return found | {(event, "otel_ir.executed") for event, name in found if name == "gen_ai.tool.call.result"}
+    calls, handed = (about.filter(pl.col("event.type") == kind) for kind in ("tool_call", "handoff"))
+    found = {(row[_EVENT], name) for row in calls.iter_rows(named=True) for name, value in row.items() if value is None}
+    found |= {(event, "otel_ir.executed") for event, name in found if name == "gen_ai.tool.call.result"}
+    return found | {(row[_EVENT], name) for row in handed.iter_rows(named=True) for name in _OF_HANDOFF if row[name] is None}
 
 
 def _set(events: pl.DataFrame, own: dict[str, dict[str, Any]]) -> pl.DataFrame:
@@ -454,7 +462,7 @@ def _event_row(row: dict[str, Any], node: Node | None) -> dict[str, Any]:
     return {
         "event_time": row["time"],
         "start_time": row["time"],
-        "event.type": "tool_call",
+        "event.type": row["event_type"],
         "trace_id": row["trace_id"],
         "span_id": row["span_id"],
         "otel_ir.parent_span_id": row["parent_span_id"],
@@ -474,9 +482,11 @@ def _event_row(row: dict[str, Any], node: Node | None) -> dict[str, Any]:
         "gen_ai.tool.call.result": row["result"],
         "otel_ir.arguments.size": len(row["arguments"]) if row["arguments"] is not None else None,
         "otel_ir.result.size": len(row["result"]) if row["result"] is not None else None,
-        "otel_ir.executed": row["executed"] or "unknown",
+        "otel_ir.executed": row["executed"] or "unknown" if row["event_type"] == "tool_call" else None,
         "error": bool(row["error"]),
         "error.message": row["result"] if row["error"] else None,
+        "otel_ir.handoff.to": taker(row["tool"], row["arguments"]) if row["event_type"] == "handoff" else None,
+        "otel_ir.approval.decision": row.get("decision"),
         "otel_ir.event.id": row["id"],
         "otel_ir.journal.ordinal": row["ordinal"],
         "otel_ir.journal.position": row["position"],

@@ -95,3 +95,31 @@ def test_content_that_messages_tell_is_not_absent(order: tuple[int, ...]) -> Non
 def test_two_descriptions_agree_unless_they_say_different_things(one: str | None, other: str, *, same: bool) -> None:
     assert agree(one, other) is same
     assert agree(other, one) is same
+
+
+LANGCHAIN_JS = "@arizeai/openinference-instrumentation-langchain"
+_ASKED = "llm.output_messages.0.message.tool_calls.0.tool_call.function"
+
+
+def asked_without_id(arguments: str, span_id: str) -> bytes:
+    said = {"openinference.span.kind": "LLM", f"{_ASKED}.name": "lookup", f"{_ASKED}.arguments": arguments}
+    return traces(span(said, id=span_id, parent="f" * 16), scope=LANGCHAIN_JS)
+
+
+def ran(given: str, span_id: str, call_id: str | None) -> bytes:
+    output = {"output": {"lc": 1, "type": "constructor", "kwargs": {"content": given, "tool_call_id": call_id, "name": "lookup"}}}
+    said = {"openinference.span.kind": "TOOL", "tool.name": "lookup", "input.value": given}
+    said |= {"output.value": json.dumps(output)} if call_id else {}
+    return traces(span(said, id=span_id, parent="f" * 16), scope=LANGCHAIN_JS)
+
+
+@pytest.mark.parametrize("order", [*permutations(range(4))])
+def test_a_call_that_messages_tell_of_without_its_id_is_that_of_the_span_with_one(order: tuple[int, ...]) -> None:
+    sent = [
+        asked_without_id('{"email": "alice"}', "1" * 16),
+        ran("alice", "2" * 16, "c-1"),
+        asked_without_id('{"email": "bob"}', "3" * 16),
+        ran("bob", "4" * 16, None),
+    ]
+    found = [(row["gen_ai.tool.call.id"], row["gen_ai.tool.call.arguments"]) for row in calls([sent[at] for at in order])]
+    assert sorted(found, key=str) == [("c-1", '{"email": "alice"}'), (None, '{"email": "bob"}')]

@@ -334,3 +334,10 @@ def test_ten_thousand_attributes() -> None:
     found = event(traces(span({"openinference.span.kind": "LLM"} | many)))
     assert time.process_time() - begin < 3
     assert len(found["gen_ai.input.messages"]) < 20_000
+
+
+@pytest.mark.parametrize("operation", ["framework", "execute_tool"])
+def test_a_tool_observation_of_spring_ai_is_made_around_the_execution(operation: str) -> None:
+    given = {"spring.ai.kind": "tool_call", "gen_ai.operation.name": operation, "spring.ai.tool.definition.name": "search"}
+    found = event(traces(span(given), scope="org.springframework.boot"))
+    assert [found["event.type"], found["gen_ai.tool.name"], found["otel_ir.executed"]] == ["tool_call", "search", "yes"]

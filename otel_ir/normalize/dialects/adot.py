@@ -6,6 +6,7 @@ the span that it describes. Of a tool's span the messages are the arguments and 
 
 from __future__ import annotations
 
+from otel_ir.normalize.dialects.strands import HANDING_OVER, REJECTED
 from otel_ir.normalize.table import Dialect, Remedy, Unwrap
 
 DIALECT = Dialect(
@@ -13,14 +14,20 @@ DIALECT = Dialect(
     about="AWS Distro for OpenTelemetry, Bedrock AgentCore: log records with the content of the spans that they name.",
     scopes=("strands.telemetry.tracer", "openinference.instrumentation.*"),
     signal="logs",
+    classify=(HANDING_OVER,),
     classify_logs=(("detail", '@body^={"input"'), ("detail", '@body^={"output"')),
-    unwrap=(Unwrap("@body", "moved messages", ("input", "output"), event="detail"),),
+    unwrap=(Unwrap("@body", "moved messages", ("input", "output", "agent_name"), event="detail"),),
     columns={
         "gen_ai.conversation.id": ("gen_ai.conversation.id", "session.id"),
         "user.id": ("user.id", "enduser.id"),
         "gen_ai.tool.call.arguments": ("@body#input",),
         "gen_ai.tool.call.result": ("@body#output",),
+        "otel_ir.handoff.to": ("@body#agent_name",),
     },
+    messages="moved",
+    speaks=("detail",),
+    rejected=REJECTED,
+    spanned=True,
     remedies=(
         Remedy("AGENT_OBSERVABILITY_ENABLED=true", ("gen_ai.conversation.id",), "session.id of the baggage"),
         Remedy("OTEL_BAGGAGE_SPAN_ATTRIBUTE_KEYS=session.id,user.id", ("gen_ai.conversation.id", "user.id"), "of the baggage"),

@@ -7,10 +7,11 @@ from otel_ir.normalize.table import CONTENT, Remedy
 
 DIALECT = OTEL_GENAI.but(
     name="anthropic_sdk",
-    about="The Anthropic SDK's own spans: usage and ids, no content; a duplicate where an instrumentation describes the call, too.",
+    about="The Anthropic SDK's own spans: model calls, its tool runner; a duplicate where an instrumentation describes the call, too.",
     scopes=("com.anthropic.sdk.*",),
     markers=(),
     inner="anthropic",
+    columns={"gen_ai.tool.call.result": ("gen_ai.tool.call.result", "anthropic.tool_result.content")},
     remedies=(
         Remedy(
             "ANTHROPIC_OPEN_TELEMETRY_TRACES_CONTENT_MODE=content",

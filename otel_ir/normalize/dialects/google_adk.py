@@ -10,13 +10,17 @@ from __future__ import annotations
 
 from otel_ir.normalize.table import CONTENT, Dialect, On, Remedy, Unwrap
 
-CONFIRMATION = r"\"This tool call (?:requires confirmation, please approve or reject|is rejected)\.\""
-"""What ADK answers in a tool's place."""
+CONFIRMATION = (
+    r'^(?:\{"id": ?"[^"\\]*", ?"name": ?"[^"\\]*", ?"response": ?)?'
+    r'\{"error": ?"This tool call (?:requires confirmation, please approve or reject|is rejected)\."'
+)
+"""What ADK answers in a tool's place, alone or as the message of that tool."""
 DIALECT = Dialect(
     name="google_adk",
     about="Google ADK 1.x (content on by default) and 2.x (off by default).",
     scopes=("gcp.vertex.agent",),
     classify=(
+        ("none", "gen_ai.tool.name=(merged tools)"),
         ("none", "@name=execute_tool (merged tools)|execute_tool (merged)"),
         ("handoff", "gen_ai.operation.name=execute_tool", "gen_ai.tool.name=transfer_to_agent"),
         ("tool_call", "gen_ai.operation.name=execute_tool"),
@@ -59,11 +63,20 @@ DIALECT = Dialect(
     },
     bogus={
         "gen_ai.tool.call.id": ("<not specified>", ""),
-        "gen_ai.tool.call.result": ("{}", "<not specified>", '{"result": "<not specified>"}', '{"result":"<not specified>"}'),
+        "gen_ai.tool.call.arguments": ("<not serializable>", "N/A"),
+        "gen_ai.tool.call.result": (
+            "{}",
+            "<not serializable>",
+            "<not specified>",
+            '{"result": "<not specified>"}',
+            '{"result":"<not specified>"}',
+        ),
         "gen_ai.input.messages": ("{}",),
         "gen_ai.output.messages": ("{}",),
     },
     messages="genai",
+    rejected=(r'^\{"error": ?"This tool call is rejected',),
+    pending=(r'^\{"error": ?"This tool call requires confirmation',),
     nested=True,
     remedies=(
         Remedy(

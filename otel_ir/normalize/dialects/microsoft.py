@@ -7,13 +7,22 @@ AutoGen never sends arguments or results. The default agent id is a UUID for eac
 from __future__ import annotations
 
 from otel_ir.normalize.dialects.otel_genai import DIALECT as GENAI
-from otel_ir.normalize.table import CONTENT, Remedy
+from otel_ir.normalize.table import CONTENT, On, Remedy, Unwrap
 
 AGENT_FRAMEWORK = GENAI.but(
     name="agent_framework",
     about="Microsoft Agent Framework (Python, .NET): arguments and results with ENABLE_SENSITIVE_DATA only.",
     scopes=("agent_framework", "agent_framework.*", "Microsoft.Agents.AI", "Experimental.Microsoft.Agents.AI*"),
     markers=(),
+    classify=(("handoff", "gen_ai.operation.name=execute_tool", "gen_ai.tool.name^=handoff_to_"), *GENAI.classify),
+    unwrap=(*GENAI.unwrap, Unwrap("gen_ai.tool.name", "after 'handoff_to_'", ("rest",), event="handoff")),
+    columns={
+        # In 1.0 a streamed run's tools stand beside the agent's span, below the workflow's step that is named for the agent.
+        "gen_ai.agent.name": ("gen_ai.agent.name", "executor.id"),
+        "otel_ir.handoff.to": (On("handoff", "gen_ai.tool.name#rest"),),
+    },
+    bogus={"gen_ai.tool.call.id": ("unknown", "<not specified>"), "gen_ai.tool.call.arguments": ("None",)},
+    speaks=("model_output", "agent_invocation"),
     rejected=(r"^Error: Tool call invocation was rejected by user\b", r"\brejected by (?:the )?user\b"),
     remedies=(
         Remedy(
@@ -34,13 +43,16 @@ SEMANTIC_KERNEL = GENAI.but(
             "gen_ai.operation.name=chat.completions|chat.streaming_completions|text.completions|text.streaming_completions",
         ),
         ("none", "@name^=AutoFunctionInvocationLoop"),
+        ("handoff", "gen_ai.operation.name=execute_tool", "gen_ai.tool.name^=Handoff-transfer_to_"),
         *GENAI.classify,
     ),
+    unwrap=(*GENAI.unwrap, Unwrap("gen_ai.tool.name", "after 'Handoff-transfer_to_'", ("rest",), event="handoff")),
+    columns={"otel_ir.handoff.to": (On("handoff", "gen_ai.tool.name#rest"),)},
     remedies=(
         Remedy(
             "SEMANTICKERNEL_EXPERIMENTAL_GENAI_ENABLE_OTEL_DIAGNOSTICS_SENSITIVE=true",
-            ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result"),
-            "SEMANTICKERNEL_EXPERIMENTAL_GENAI_ENABLE_OTEL_DIAGNOSTICS=true alone gives spans without content",
+            CONTENT,
+            "messages are log records; SEMANTICKERNEL_EXPERIMENTAL_GENAI_ENABLE_OTEL_DIAGNOSTICS=true alone gives spans without content",
         ),
     ),
 )
@@ -49,5 +61,12 @@ AUTOGEN = GENAI.but(
     about="AutoGen 0.7: tool spans have a name and a call id, never arguments or results.",
     scopes=("autogen-core", "autogen *"),
     markers=(),
+    classify=(
+        ("handoff", "gen_ai.operation.name=execute_tool", "gen_ai.tool.name^=transfer_to_"),
+        ("handoff", "gen_ai.operation.name=execute_tool", "gen_ai.tool.description^=Handoff to "),
+        *GENAI.classify,
+    ),
+    unwrap=(*GENAI.unwrap, Unwrap("gen_ai.tool.name", "after 'transfer_to_'", ("rest",), event="handoff")),
+    columns={"otel_ir.handoff.to": (On("handoff", "gen_ai.tool.name#rest"),)},
     remedies=(),  # it has no setting for content
 )

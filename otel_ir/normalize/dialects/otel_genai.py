@@ -18,8 +18,6 @@ DIALECT = Dialect(
         "opentelemetry.instrumentation.openai_v2",
         "opentelemetry.instrumentation.google_genai",
         "opentelemetry.instrumentation.weaviate",
-        "gen_ai",
-        "@ai-sdk/otel",
     ),
     classify=(
         ("handoff", "gen_ai.operation.name=handoff|agent_handoff"),

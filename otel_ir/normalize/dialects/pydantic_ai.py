@@ -1,7 +1,8 @@
 """Pydantic AI, instrumentation formats 1 to 5 (packages 1.0 to 2.x), also through Logfire's SDK.
 
-Formats 1 and 2 name a tool span ``running tool``; from package 1.10x on every span carries agent, conversation and run, copied
-through baggage. A call that waits for approval has no tool span, so a tool span means that the tool ran.
+Formats 1 and 2 name a tool span ``running tool``, and up to package 1.9x no tool span names its operation. From 1.10x on every span
+carries agent, conversation and run, copied through baggage. A call that waits for approval has no tool span, or says so on it; any other
+tool span means that the tool ran.
 """
 
 from __future__ import annotations
@@ -15,12 +16,18 @@ DIALECT = Dialect(
     classify=(
         ("tool_call", "gen_ai.operation.name=execute_tool"),
         ("tool_call", "@name=running tool"),
+        ("tool_call", "!gen_ai.operation.name", "@name^=execute_tool ", "gen_ai.tool.name"),
         ("model_output", "gen_ai.operation.name=chat|text_completion|generate_content"),
         ("agent_invocation", "gen_ai.operation.name=invoke_agent"),
         ("agent_invocation", "@name=agent run"),
+        ("agent_invocation", "!gen_ai.operation.name", "@name^=invoke_agent "),
         ("retrieval", "gen_ai.operation.name=retrieval"),
     ),
-    unwrap=(Unwrap("metadata", "members", ("user_id", "session_id", "thread_id"), needs=r'"(?:user_id|session_id|thread_id)"'),),
+    unwrap=(
+        Unwrap("metadata", "members", ("user_id", "session_id", "thread_id"), needs=r'"(?:user_id|session_id|thread_id)"'),
+        Unwrap("pydantic_ai.tool.deferral.name", "deferral", ("executed",)),
+        Unwrap("event:exception/exception.type", "deferral", ("executed",), needs=r"(?:ApprovalRequired|CallDeferred)$"),
+    ),
     columns={
         "gen_ai.agent.name": ("gen_ai.agent.name", "agent_name"),
         "gen_ai.conversation.id": ("gen_ai.conversation.id", "session.id", "metadata#session_id", "metadata#thread_id"),
@@ -28,6 +35,7 @@ DIALECT = Dialect(
         "otel_ir.run.id": ("gen_ai.agent.call.id",),
         "gen_ai.tool.call.arguments": ("gen_ai.tool.call.arguments", "tool_arguments"),
         "gen_ai.tool.call.result": ("gen_ai.tool.call.result", "tool_response"),
+        "otel_ir.executed": ("pydantic_ai.tool.deferral.name#executed", "event:exception/exception.type#executed"),
         "gen_ai.provider.name": ("gen_ai.provider.name", "gen_ai.system"),
         "gen_ai.request.model": ("gen_ai.request.model", "model_name"),
         "gen_ai.input.messages": ("gen_ai.input.messages", "events"),
@@ -35,6 +43,9 @@ DIALECT = Dialect(
     not_errors=(r"(?:^|\.)(?:ToolRetry(?:Error)?|ModelRetry|CallDeferred|ApprovalRequired|UnexpectedModelBehaviorRetry)\b",),
     executed="yes",
     unproven="yes",
+    messages="pydantic",
+    speaks=("agent_invocation",),
+    reads=("final_result",),
     remedies=(
         Remedy("InstrumentationSettings(include_content=True)", CONTENT, "content is on by default"),
         Remedy(

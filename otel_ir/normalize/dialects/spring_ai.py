@@ -1,5 +1,6 @@
-"""Spring AI (Micrometer observations): read from its sources. Tool arguments and results are opt-in, the conversation stands on the chat
-client's span only.
+"""Spring AI 1 and 2 (Micrometer observations). Tool arguments and results are opt-in, the conversation stands on the chat client's span.
+
+1 gives no call ids, and tools of a streamed answer are traces of their own. An observation is made around the execution of a tool.
 """
 
 from __future__ import annotations
@@ -30,9 +31,14 @@ DIALECT = Dialect(
     },
     bogus={"gen_ai.conversation.id": ("default",), "gen_ai.tool.call.id": ("none", "")},
     messages="genai",
+    executed="yes",
+    unproven="yes",
     remedies=(
         Remedy(
             "spring.ai.tools.observations.include-content=true", ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result"), "off by default"
         ),
+        Remedy("spring.ai.tools.throw-exception-on-error=true", ("error.message",), "else the text of an exception is the tool's result"),
+        Remedy("ChatMemory.CONVERSATION_ID", ("gen_ai.conversation.id",), "advisors(a -> a.param(ChatMemory.CONVERSATION_ID, ...))"),
+        Remedy("Spring AI 2.0", ("gen_ai.tool.call.id",), "or later"),
     ),
 )

@@ -10,12 +10,15 @@ from otel_ir.normalize.table import CONTENT, Dialect, On, Remedy, Unwrap
 
 _DETAILS = "event:gen_ai.client.inference.operation.details"
 
+HANDING_OVER = ("handoff", "gen_ai.operation.name=execute_tool", "gen_ai.tool.name=handoff_to_agent")
+REJECTED = (r'^\[\{"text": ?"tool cancell?ed by user"',)
+
 DIALECT = Dialect(
     name="strands",
     about="Strands Agents and Bedrock AgentCore: tool arguments and results are span events; content is captured by default.",
     scopes=("strands.telemetry.tracer", "strands.*"),
     classify=(
-        ("handoff", "gen_ai.operation.name=execute_tool", "gen_ai.tool.name=handoff_to_agent"),
+        HANDING_OVER,
         ("tool_call", "gen_ai.operation.name=execute_tool"),
         ("model_output", "gen_ai.operation.name=chat|generate_content|text_completion"),
         ("agent_invocation", "gen_ai.operation.name=invoke_agent|create_agent"),
@@ -63,6 +66,9 @@ DIALECT = Dialect(
     },
     error=("@status=2", "error.type", "gen_ai.tool.status=error"),
     not_errors=(r"\bInterruptException\b",),
+    executed="pending_approval",
+    messages="strands",
+    rejected=REJECTED,
     remedies=(
         Remedy(
             'Agent(trace_attributes={"session.id": ..., "user.id": ...})',
@@ -76,4 +82,5 @@ DIALECT = Dialect(
             undoes="scrubbed",
         ),
     ),
+    spanned=True,
 )

@@ -12,6 +12,6 @@ DIALECT = TRACELOOP.but(
     markers=(),
     classify=(("none", "crewai.crew.tasks_output"), *TRACELOOP.classify),
     messages="crew",
-    speaks="none",
+    speaks=("none",),
     remedies=(ASSOCIATED,),
 )

@@ -1,19 +1,31 @@
-"""The Vercel AI SDK, versions 4 and 5 and the legacy mode of 7 (``ai.*`` attributes); the modern mode of 7 speaks the GenAI conventions.
+"""The Vercel AI SDK, versions 4 to 6 and the legacy mode of 7 (``ai.*`` attributes), and the modern mode of 7 (the GenAI conventions).
 
-Who calls is what the application passed: ``functionId`` and the metadata (5) or context (7) of ``experimental_telemetry``.
+Who calls is what the application passed: ``functionId`` and the metadata (to 6) or context (7) of its telemetry settings. The modern mode
+puts the context on agents and steps, not on tools. A tool's span is made around its execution: a call that waits for an approval, or that
+somebody refused, has none.
 """
 
 from __future__ import annotations
 
-from otel_ir.normalize.table import Dialect, On, Remedy
+from otel_ir.normalize.dialects.otel_genai import DIALECT as GENAI
+from otel_ir.normalize.table import CONTENT, Dialect, On, Remedy
 
 _METADATA, _CONTEXT = "ai.telemetry.metadata.", "ai.settings.context."
 _OUTER = "ai.generateText|ai.streamText|ai.generateObject|ai.streamObject"
-_CONVERSATION = ("sessionId", "threadId", "conversationId", "chatId")
+_CONVERSATION = tuple(
+    f"{place}{name}"
+    for name in (
+        "sessionId", "threadId", "conversationId", "chatId", "session_id", "thread_id", "conversation_id", "chat_id",
+    )
+    for place in (_METADATA, _CONTEXT)
+)  # fmt: skip
+_USER = tuple(f"{place}{name}" for name in ("userId", "user_id") for place in (_METADATA, _CONTEXT))
+_AGENT = tuple(f"{place}{name}" for name in ("agentName", "agent_name") for place in (_METADATA, _CONTEXT))
+_WHO = ("gen_ai.agent.name", "gen_ai.conversation.id", "user.id")
 
 DIALECT = Dialect(
     name="vercel_ai",
-    about="Vercel AI SDK 4, 5 and the legacy mode of 7; content is captured by default, identity is what the application passes.",
+    about="Vercel AI SDK 4 to 6 and the legacy mode of 7; content is captured by default, identity is what the application passes.",
     scopes=("ai",),
     markers=("ai.operationId",),
     classify=(
@@ -23,13 +35,9 @@ DIALECT = Dialect(
         ("agent_invocation", f"ai.operationId={_OUTER}"),
     ),
     columns={
-        "gen_ai.agent.name": ("gen_ai.agent.name", "ai.telemetry.functionId"),
-        "gen_ai.conversation.id": (
-            "gen_ai.conversation.id",
-            *(f"{place}{name}" for name in _CONVERSATION for place in (_METADATA, _CONTEXT)),
-            "session.id",
-        ),
-        "user.id": ("user.id", "enduser.id", f"{_METADATA}userId", f"{_CONTEXT}userId"),
+        "gen_ai.agent.name": ("gen_ai.agent.name", "ai.telemetry.functionId", *_AGENT),
+        "gen_ai.conversation.id": ("gen_ai.conversation.id", *_CONVERSATION, "session.id"),
+        "user.id": ("user.id", "enduser.id", *_USER),
         "gen_ai.tool.name": ("gen_ai.tool.name", "ai.toolCall.name"),
         "gen_ai.tool.call.id": ("gen_ai.tool.call.id", "ai.toolCall.id"),
         "gen_ai.tool.call.arguments": ("gen_ai.tool.call.arguments", "ai.toolCall.args", "ai.toolCall.input"),
@@ -49,16 +57,37 @@ DIALECT = Dialect(
         ),
     },
     bogus={"gen_ai.output.messages": ("",)},
+    executed="yes",
+    unproven="yes",
     messages="vercel",
+    rejected=(r'^\{"type":"execution-denied"',),
     remedies=(
         Remedy(
-            "experimental_telemetry: {recordInputs: true, recordOutputs: true}",
-            ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "gen_ai.input.messages", "gen_ai.output.messages"),
-            "both are on by default; 7 calls it telemetry",
+            "experimental_telemetry: {recordInputs: true, recordOutputs: true}", CONTENT, "both are on by default; 7 calls it telemetry"
         ),
-        Remedy("experimental_telemetry: {functionId: ...}", ("gen_ai.agent.name",), "of the call; 7 calls it telemetry"),
+        Remedy("experimental_telemetry: {functionId: ...}", _WHO[:1], "of the call; 7 calls it telemetry"),
+        Remedy("experimental_telemetry: {metadata: {sessionId, userId}}", _WHO[1:], "4 to 6; 7: runtimeContext"),
+    ),
+)
+MODERN = GENAI.but(
+    name="vercel_ai7",
+    about="Vercel AI SDK 7, modern mode (OpenTelemetry of @ai-sdk/otel); content is captured by default, the context is not.",
+    scopes=("gen_ai", "@ai-sdk/otel"),
+    columns={
+        "gen_ai.agent.name": ("gen_ai.agent.name", *_AGENT),
+        "gen_ai.conversation.id": ("gen_ai.conversation.id", *_CONVERSATION, "session.id"),
+        "user.id": ("user.id", "enduser.id", *_USER),
+    },
+    executed="yes",
+    unproven="yes",
+    rejected=(r'^\{"denied":true(?:,"reason":"(?:[^"\\]|\\.)*")?\}$',),
+    remedies=(
         Remedy(
-            "experimental_telemetry: {metadata: {sessionId, userId}}", ("gen_ai.conversation.id", "user.id"), "4 and 5; 7: runtimeContext"
+            "new OpenTelemetry({ runtimeContext: true })",
+            _WHO[1:],
+            "with runtimeContext: { sessionId, userId } and telemetry.includeRuntimeContext of the call",
         ),
+        Remedy("telemetry: { functionId }", _WHO[:1], "it is read as the agent's name"),
+        Remedy("telemetry: { recordInputs: true, recordOutputs: true }", CONTENT, "both are on by default"),
     ),
 )
