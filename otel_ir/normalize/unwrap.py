@@ -107,7 +107,7 @@ def _tool_message(text: str) -> Members:
 
 def _traceloop_input(text: str) -> Members:
     """What OpenLLMetry keeps of a tool's input: LangChain's ``{input_str, tags, metadata, inputs, kwargs}`` or MCP's ``{tool_name,
-    arguments}`` -> ``arguments``, ``id``, and of the metadata ``agent``, ``conversation``, ``user``.
+    arguments}`` -> ``arguments``, ``id``, and of the metadata ``agent``, ``conversation``, ``user``, ``to``.
     """
     outer = raws(text)
     if "tool_name" in outer and "arguments" in outer:
@@ -122,6 +122,7 @@ def _traceloop_input(text: str) -> Members:
         "agent": said.get("lc_agent_name"),
         "conversation": said.get("session_id") or said.get("thread_id"),
         "user": said.get("user_id"),
+        "to": said.get("__handoff_destination"),
     }
 
 
@@ -191,6 +192,11 @@ def _before(suffix: str) -> Callable[[str], Members]:
     return before
 
 
+def _graph(text: str) -> Members:
+    """The path of a graph's node ``tools``, ``…graph.tools`` -> the graph in which it stands; at the top there is none."""
+    return {"rest": text.removesuffix(".tools").rpartition(".")[2] or None} if text.endswith(".tools") else {}
+
+
 def _as_member(name: str) -> Callable[[str], Members]:
     """A value of which the dialect says only one member of the arguments, as an object."""
 
@@ -227,6 +233,8 @@ UNWRAPPERS: dict[str, Callable[[str], Members]] = {
     "failure": _failure,
     "verdict": _verdict,
     "after 'handoff to '": _after("handoff to "),
+    "after 'transfer_to_'": _after("transfer_to_"),
+    "graph of '.tools'": _graph,
     "before '.run'": _before(".run"),
     "moved messages": _moved_messages,
     "as command": _as_member("command"),
