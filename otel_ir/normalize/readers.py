@@ -14,7 +14,7 @@ import polars as pl
 
 from otel_ir.normalize.assign import CODES, Reading
 from otel_ir.normalize.few import contains_any
-from otel_ir.normalize.messages import MAX_CALLS, MAX_MESSAGES, MAX_RESULTS, Call, as_json, read_flat, read_json
+from otel_ir.normalize.messages import MAX_CALLS, MAX_MESSAGES, MAX_RESULTS, Call, as_json, read_flat, read_json, with_calls
 from otel_ir.normalize.sources import Mask, Sources, pick
 from otel_ir.normalize.unwrap import literal, members, raw_list, raw_text, raws
 
@@ -43,11 +43,7 @@ def _in_order(results: dict[int, list[Call]], calls: dict[int, list[Call]]) -> F
     """Results of a row before its calls, both bounded; a result takes name and arguments from its call in the same request."""
     found: Found = []
     for row in sorted({*results, *calls}):
-        asked = {one.call_id: one for one in results.get(row, ()) if one.side == "call"}
-        answers = [one for one in results.get(row, ()) if one.side == "result"][-MAX_RESULTS:]
-        for one in answers:
-            of = asked.get(one.call_id)
-            found.append((row, one._replace(tool=one.tool or (of.tool if of else None), arguments=of.arguments if of else None)))
+        found += [(row, one) for one in [one for one in with_calls(results.get(row, [])) if one.side == "result"][-MAX_RESULTS:]]
         found += [(row, one) for one in calls.get(row, ()) if one.side == "call"][:MAX_CALLS]
     return found
 
@@ -108,6 +104,19 @@ def _flat_all(messages: dict[int, dict[str, Any]]) -> Iterator[Call]:
             yield Call("call", call.get("id"), call.get("name"), call.get("arguments"))
         if message.get("role") == "tool" or "tool_call_id" in message:
             yield Call("result", message.get("tool_call_id"), message.get("name"), None, message.get("content"))
+        elif '"tool_result"' in (message.get("content") or "") or '"tool_use"' in (message.get("content") or ""):
+            yield from _blocks(message["content"], uses="calls" not in message)
+
+
+def _blocks(text: str, *, uses: bool) -> Iterator[Call]:
+    """Anthropic's content blocks ``tool_use`` and ``tool_result``."""
+    for block in raw_list(text)[-MAX_CALLS:]:
+        found = members(bytes(block).decode("utf-8", "replace"))
+        if found.get("type") == "tool_use" and uses:
+            yield Call("call", found.get("id"), found.get("name"), found.get("input"))
+        elif found.get("type") == "tool_result":
+            failed = found.get("is_error") == "true"
+            yield Call("result", found.get("tool_use_id"), None, None, found.get("content"), failed or None)
 
 
 # --- LangChain's own messages (LangSmith) ------------------------------------------------------------------------------------

@@ -70,3 +70,53 @@ def test_a_retriever_is_a_retrieval_though_it_is_called_a_task() -> None:
 def test_control_flow_of_a_graph_is_no_error() -> None:
     raised = [("exception", {"exception.type": "langgraph.errors.ParentCommand", "exception.message": "Command(graph='__parent__')"})]
     assert of({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "a"}, status=2, events=raised)["error"] is not True
+
+
+class TestCallsInMessages:
+    """Calls and results as providers write them."""
+
+    def calls(self, attributes: dict[str, str]) -> list[tuple[Any, ...]]:
+        body = traces(
+            span({"gen_ai.operation.name": "chat", "gen_ai.system": "x"} | attributes), scope="opentelemetry.instrumentation.anthropic"
+        )
+        return normalized(body).calls.select("side", "call_id", "tool", "arguments", "result", "error").rows()
+
+    def test_blocks_of_anthropic_in_flat_messages(self) -> None:
+        asked = [{"type": "tool_use", "id": "t1", "name": "look_up", "input": {"x": 1}}]
+        given = [{"type": "tool_result", "tool_use_id": "t1", "content": "no", "is_error": True}]
+        found = self.calls(
+            {
+                "gen_ai.prompt.0.role": "assistant",
+                "gen_ai.prompt.0.content": json.dumps(asked),
+                "gen_ai.prompt.1.role": "user",
+                "gen_ai.prompt.1.content": json.dumps(given),
+            }
+        )
+        assert found == [("result", "t1", "look_up", '{"x": 1}', "no", True)]
+
+    def test_items_of_the_responses_api_have_other_ids_than_their_calls(self) -> None:
+        asked = [{"type": "tool_call", "id": f"fc_{number}", "name": "look_up", "arguments": {"x": number}} for number in (1, 2)]
+        given = [{"type": "tool_call_response", "id": f"call_{number}", "response": f"y{number}"} for number in (1, 2)]
+        messages = [{"role": "assistant", "parts": asked}, {"role": "tool", "parts": given}]
+        assert self.calls({"gen_ai.input.messages": json.dumps(messages)}) == [
+            ("result", f"{kind}_{number}", "look_up", f'{{"x": {number}}}', f"y{number}", None)
+            for number in (1, 2)
+            for kind in ("call", "fc")
+        ]
+
+    def test_a_result_without_its_call_takes_no_other(self) -> None:
+        parts = [
+            {"type": "tool_call", "id": "a", "name": "look_up", "arguments": {}},
+            {"type": "tool_call_response", "id": "a", "response": "1"},
+            {"type": "tool_call_response", "id": "b", "response": "2"},
+        ]
+        found = self.calls({"gen_ai.input.messages": json.dumps([{"role": "user", "parts": parts}])})
+        assert [one[:3] for one in found] == [("result", "a", "look_up"), ("result", "b", None)]
+
+
+def test_a_response_of_a_release_that_does_not_say_what_it_is() -> None:
+    said = {"gen_ai.system": "openai", "gen_ai.request.model": "m"}
+    assert of(said, "opentelemetry.instrumentation.openai.v1")["event.type"] == "model_output"
+    assert normalized(
+        traces(span(said | {"llm.request.type": "embedding"}), scope="opentelemetry.instrumentation.openai.v1")
+    ).events.is_empty()

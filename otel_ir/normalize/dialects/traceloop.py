@@ -10,6 +10,7 @@ from otel_ir.normalize.dialects.otel_genai import DIALECT as GENAI
 from otel_ir.normalize.table import Dialect, On, Unwrap
 
 _ASSOCIATED = "traceloop.association.properties."
+_KINDS = ("gen_ai.operation.name", "traceloop.span.kind", "llm.request.type")
 _CALLS = ("tool_call", "handoff")
 _INPUTS, _INPUT = ("gen_ai.tool.call.arguments", "traceloop.entity.input"), ("arguments", "id", "agent", "conversation", "user", "to")
 _OUTPUTS, _OUTPUT = ("gen_ai.tool.call.result", "traceloop.entity.output"), ("content", "id", "error")
@@ -66,7 +67,8 @@ DIALECT = Dialect(
         ("model_output", "gen_ai.operation.name=chat|generate_content|text_completion|completion|responses|response|inference"),
         ("agent_invocation", "gen_ai.operation.name=invoke_agent|create_agent"),
         ("guardrail", "gen_ai.operation.name=run_guardrail|guardrail_check"),
-        ("model_output", "llm.request.type=chat|completion"),
+        ("model_output", "llm.request.type=chat|completion|response"),
+        ("model_output", *(f"!{key}" for key in _KINDS), "gen_ai.system", "gen_ai.request.model"),
     ),
     unwrap=(
         *(
