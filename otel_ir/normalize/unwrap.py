@@ -107,11 +107,15 @@ def _tool_message(text: str) -> Members:
 
 def _traceloop_input(text: str) -> Members:
     """What OpenLLMetry keeps of a tool's input: LangChain's ``{input_str, tags, metadata, inputs, kwargs}`` or MCP's ``{tool_name,
-    arguments}`` -> ``arguments``, ``id``, and of the metadata ``agent``, ``conversation``, ``user``, ``to``.
+    arguments}`` and ``{method, params: {name, arguments}}`` -> ``arguments``, ``id``, ``tool``, and of the metadata ``agent``,
+    ``conversation``, ``user``, ``to``.
     """
     outer = raws(text)
     if "tool_name" in outer and "arguments" in outer:
         return {"arguments": raw_text(bytes(outer["arguments"]))}
+    if bytes(outer.get("method") or b"") == b'"tools/call"':
+        asked = members(bytes(outer.get("params") or b"null").decode("utf-8", "replace"))
+        return {"arguments": asked.get("arguments"), "tool": asked.get("name")}
     if "input_str" not in outer:
         return {}
     said, more = (members(bytes(outer.get(name) or b"null").decode("utf-8", "replace")) for name in ("metadata", "kwargs"))
@@ -127,17 +131,27 @@ def _traceloop_input(text: str) -> Members:
 
 
 def _traceloop_output(text: str) -> Members:
-    """The same of its output: a tool message (``_tool_message``), MCP's ``{result, is_error}``, or ``{output}``
-    -> ``content``, ``id``, ``error``.
+    """The same of its output: a tool message (``_tool_message``), MCP's ``{result, is_error}`` and ``{content, isError}``, or ``{output}``
+    -> ``content``, ``id``, ``error``, ``failure`` (the content, if it says what went wrong).
     """
-    if found := _tool_message(text):
-        return found
-    outer = raws(text)
-    if "result" in outer and "is_error" in outer:
-        failed = bytes(outer["is_error"]) == b"true"
-        return {"content": raw_text(bytes(outer["result"])), "error": "true" if failed else None}
-    wrapped = "output" in outer and outer.keys() <= {"output", "kwargs"}
-    return {"content": raw_text(bytes(outer["output"]))} if wrapped else {}
+    found = dict(_tool_message(text))
+    outer = {} if found else raws(text)
+    if "result" in outer and outer.keys() <= {"result", "is_error"}:
+        failed = bytes(outer.get("is_error", b"null")) == b"true"
+        found = {"content": raw_text(bytes(outer["result"])), "error": "true" if failed else None}
+    elif "content" in outer and "isError" in outer:
+        failed = bytes(outer["isError"]) == b"true"
+        found = {"content": _only_text(bytes(outer["content"])), "error": "true" if failed else None}
+    elif "output" in outer and outer.keys() <= {"output", "kwargs"}:
+        found = {"content": raw_text(bytes(outer["output"]))}
+    return {**found, "failure": found["content"]} if found.get("error") else found
+
+
+def _only_text(blocks: bytes) -> str | None:
+    """The text of MCP's content, if that is all of it."""
+    found = [members(bytes(block).decode("utf-8", "replace")) for block in raw_list(blocks)]
+    texts = [block.get("text") for block in found if block.get("type") == "text"]
+    return "\n".join(text or "" for text in texts) if texts and len(texts) == len(found) else raw_text(blocks)
 
 
 def _only_input(text: str) -> Members:

@@ -120,3 +120,33 @@ def test_a_response_of_a_release_that_does_not_say_what_it_is() -> None:
     assert normalized(
         traces(span(said | {"llm.request.type": "embedding"}), scope="opentelemetry.instrumentation.openai.v1")
     ).events.is_empty()
+
+
+class TestMcp:
+    """What OpenLLMetry writes of a client's call of an MCP tool, and what stands around it."""
+
+    SCOPE = "opentelemetry.instrumentation.mcp.instrumentation"
+
+    def test_the_request_as_it_is(self) -> None:
+        asked = {"method": "tools/call", "params": {"meta": None, "name": "look_up", "arguments": {"x": 1}}}
+        given = {"meta": None, "content": [{"type": "text", "text": "gone"}], "isError": True}
+        said = {"traceloop.entity.input": json.dumps(asked), "traceloop.entity.output": json.dumps(given)}
+        found = of(said, self.SCOPE, name="tools/call.mcp", status=1)
+        assert (found["gen_ai.tool.name"], found["gen_ai.tool.call.arguments"]) == ("look_up", '{"x": 1}')
+        assert (found["gen_ai.tool.call.result"], found["error"], found["error.message"]) == ("gone", True, "gone")
+
+    @pytest.mark.parametrize(("output", "result"), [('{"result": "y"}', "y"), ('{"result": "y", "more": 1}', '{"result": "y", "more": 1}')])
+    def test_the_result_of_a_tool(self, output: str, result: str) -> None:
+        asked = {"traceloop.entity.input": '{"tool_name": "look_up", "arguments": {"x": 1}}', "traceloop.entity.output": output}
+        found = of(TOOL | asked, self.SCOPE)
+        assert (found["gen_ai.tool.call.arguments"], found["gen_ai.tool.call.result"], found["error"]) == ('{"x": 1}', result, False)
+
+    def test_streams_are_no_calls(self) -> None:
+        said = {"mcp.method.name": "tools/call", "mcp.request.argument": '{"name":"look_up","arguments":{}}', "mcp.request.id": "2"}
+        assert normalized(traces(span(said, name="RequestStreamWriter"), scope=self.SCOPE)).events.is_empty()
+
+
+def test_what_a_tool_says_of_its_failure_is_the_error() -> None:
+    given = {"output": {"lc": 1, "kwargs": {"content": "gone", "tool_call_id": "c1", "status": "error"}}}
+    found = of(TOOL | {"traceloop.entity.output": json.dumps(given)})
+    assert (found["error"], found["error.message"], found["gen_ai.tool.call.id"]) == (True, "gone", "c1")

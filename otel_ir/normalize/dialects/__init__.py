@@ -30,6 +30,7 @@ from otel_ir.normalize.dialects import (
     traceloop,
     traceloop_crewai,
     traceloop_langchain,
+    traceloop_mcp,
     vercel_ai,
 )
 from otel_ir.normalize.table import Dialect
@@ -49,6 +50,7 @@ DIALECTS: tuple[Dialect, ...] = (
     openai_agents_v2.DIALECT,
     traceloop_langchain.DIALECT,
     traceloop_crewai.DIALECT,
+    traceloop_mcp.DIALECT,
     traceloop.DIALECT,
     langsmith.DIALECT,
     google_adk.DIALECT,

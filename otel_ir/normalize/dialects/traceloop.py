@@ -12,8 +12,11 @@ from otel_ir.normalize.table import Dialect, On, Unwrap
 _ASSOCIATED = "traceloop.association.properties."
 _KINDS = ("gen_ai.operation.name", "traceloop.span.kind", "llm.request.type")
 _CALLS = ("tool_call", "handoff")
-_INPUTS, _INPUT = ("gen_ai.tool.call.arguments", "traceloop.entity.input"), ("arguments", "id", "agent", "conversation", "user", "to")
-_OUTPUTS, _OUTPUT = ("gen_ai.tool.call.result", "traceloop.entity.output"), ("content", "id", "error")
+_INPUTS, _INPUT = (
+    ("gen_ai.tool.call.arguments", "traceloop.entity.input"),
+    ("arguments", "id", "agent", "conversation", "user", "to", "tool"),
+)
+_OUTPUTS, _OUTPUT = ("gen_ai.tool.call.result", "traceloop.entity.output"), ("content", "id", "error", "failure")
 _AGENT = (f"{_ASSOCIATED}lc_agent_name", "gen_ai.agent.name", "crewai.agent.role", "traceloop.entity.input#agent")
 
 
@@ -39,7 +42,6 @@ DIALECT = Dialect(
         "opentelemetry.instrumentation.groq",
         "opentelemetry.instrumentation.haystack",
         "opentelemetry.instrumentation.llamaindex",
-        "opentelemetry.instrumentation.mcp",
         "opentelemetry.instrumentation.mistralai",
         "opentelemetry.instrumentation.ollama",
         "opentelemetry.instrumentation.replicate",
@@ -117,6 +119,7 @@ DIALECT = Dialect(
             *_on(_CALLS, "traceloop.entity.output#content", "traceloop.entity.output"),
         ),
         "error": ("traceloop.entity.output#error", "gen_ai.tool.call.result#error"),
+        "error.message": ("traceloop.entity.output#failure", "gen_ai.tool.call.result#failure"),
         "gen_ai.provider.name": ("gen_ai.provider.name", "gen_ai.system"),
         "gen_ai.usage.input_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
         "gen_ai.usage.output_tokens": ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"),
