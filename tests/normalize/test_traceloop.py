@@ -150,3 +150,9 @@ def test_what_a_tool_says_of_its_failure_is_the_error() -> None:
     given = {"output": {"lc": 1, "kwargs": {"content": "gone", "tool_call_id": "c1", "status": "error"}}}
     found = of(TOOL | {"traceloop.entity.output": json.dumps(given)})
     assert (found["error"], found["error.message"], found["gen_ai.tool.call.id"]) == (True, "gone", "c1")
+
+
+def test_a_hand_off_of_a_graph_under_the_conventions() -> None:
+    said = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "transfer_to_billing", "gen_ai.agent.name": "triage"}
+    found = of(said, "opentelemetry.instrumentation.genai.langchain")
+    assert (found["event.type"], found["otel_ir.handoff.from"], found["otel_ir.handoff.to"]) == ("handoff", "triage", "billing")

@@ -7,7 +7,7 @@ Content is on by default (``TRACELOOP_TRACE_CONTENT``). Workflow and task spans 
 from __future__ import annotations
 
 from otel_ir.normalize.dialects.otel_genai import DIALECT as GENAI
-from otel_ir.normalize.table import Dialect, On, Unwrap
+from otel_ir.normalize.table import CONTENT, Dialect, On, Remedy, Unwrap
 
 _ASSOCIATED = "traceloop.association.properties."
 _KINDS = ("gen_ai.operation.name", "traceloop.span.kind", "llm.request.type")
@@ -143,4 +143,5 @@ DIALECT = Dialect(
     not_errors=(*GENAI.not_errors, r"ParentCommand\b"),
     messages="flat or genai",
     rejected=GENAI.rejected,
+    remedies=(Remedy("TRACELOOP_TRACE_CONTENT=true", CONTENT, "true unless somebody set it"),),
 )
