@@ -242,18 +242,37 @@ def read_json(sources: Sources, where: Mask, before: str = "") -> list[tuple[int
 
 def json_calls(text: str) -> Iterator[Call]:
     """Calls and results in a JSON array of messages, oldest first; a result knows its call where both stand there."""
+    found = [raws(bytes(message)) for message in raw_list(text)[-MAX_MESSAGES:]]
+    yield from with_calls([call for message in found for call in _of_message(message, _text(message, "role"))])
+
+
+def with_calls(told: list[Call]) -> Iterator[Call]:
+    """Results with the tool and the arguments of their calls, as far as both stand in one request.
+
+    OpenAI's Responses have an id for a call's item (``fc_…``) and another one for the call, and some emitters write the former of calls
+    and the latter of results. So a result with an id of its own is that of the oldest call to which no result has the id, and counts
+    under either.
+    """
     asked: dict[str | None, Call] = {}
-    for message in raw_list(text)[-MAX_MESSAGES:]:
-        found = raws(bytes(message))
-        role = _text(found, "role")
-        for call in _of_message(found, role):
-            if call.side == "call":
-                asked[call.call_id] = call
-            if call.side != "result":
-                yield call
-            else:
-                of = asked.get(call.call_id)
-                yield call._replace(tool=call.tool or (of.tool if of else None), arguments=of.arguments if of else None)
+    answered = {call.call_id for call in told if call.side == "result"}
+    for call in told:
+        if call.side == "call":
+            asked[call.call_id] = call
+        if call.side != "result":
+            yield call
+        elif of := asked.get(call.call_id):
+            yield call._replace(tool=call.tool or of.tool, arguments=of.arguments)
+        else:
+            unanswered = (key for key in asked if key is not None and key.startswith(_ITEM) and key not in answered)
+            alias = next(unanswered, None) if call.call_id is not None else None
+            of = asked.pop(alias) if alias is not None else None
+            yield call._replace(tool=call.tool or (of.tool if of else None), arguments=of.arguments if of else None)
+            if of is not None:
+                yield of._replace(side="result", result=call.result, error=call.error)
+
+
+_ITEM = "fc_"
+"""What ids of a call's item in OpenAI's Responses begin with."""
 
 
 def _of_message(message: dict[str, msgspec.Raw], role: str | None) -> Iterator[Call]:
@@ -277,14 +296,14 @@ def _of_message(message: dict[str, msgspec.Raw], role: str | None) -> Iterator[C
         function = members(bytes(call.get("function") or b"null").decode("utf-8", "replace"))
         yield Call("call", _text(call, "id"), function.get("name"), function.get("arguments"))
     for item in raw_list(bytes(message.get("content") or b"null")):
-        yield from _of_block(members(bytes(item).decode("utf-8", "replace")))
+        yield from of_block(members(bytes(item).decode("utf-8", "replace")))
     if role == "tool" and "tool_call_id" in message:
         said = _text(message, "content") or ("\n".join(texts) if texts else None)
         yield Call("result", _text(message, "tool_call_id"), _text(message, "name"), None, said)
 
 
-def _of_block(block: dict[str, str | None]) -> Iterator[Call]:
-    """Anthropic's content blocks."""
+def of_block(block: dict[str, str | None]) -> Iterator[Call]:
+    """A call or a result in one of Anthropic's content blocks."""
     if block.get("type") == "tool_use":
         yield Call("call", block.get("id"), block.get("name"), block.get("input"))
     elif block.get("type") == "tool_result":

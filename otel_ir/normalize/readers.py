@@ -14,7 +14,18 @@ import polars as pl
 
 from otel_ir.normalize.assign import CODES, Reading
 from otel_ir.normalize.few import contains_any
-from otel_ir.normalize.messages import MAX_CALLS, MAX_MESSAGES, MAX_RESULTS, Call, as_json, json_calls, read_flat, read_json
+from otel_ir.normalize.messages import (
+    MAX_CALLS,
+    MAX_MESSAGES,
+    MAX_RESULTS,
+    Call,
+    as_json,
+    json_calls,
+    of_block,
+    read_flat,
+    read_json,
+    with_calls,
+)
 from otel_ir.normalize.sources import Mask, Sources, pick
 from otel_ir.normalize.unwrap import literal, members, moved_messages, raw_list, raw_text, raws
 
@@ -43,11 +54,7 @@ def _in_order(results: dict[int, list[Call]], calls: dict[int, list[Call]]) -> F
     """Results of a row before its calls, both bounded; a result takes name and arguments from its call in the same request."""
     found: Found = []
     for row in sorted({*results, *calls}):
-        asked = {one.call_id: one for one in results.get(row, ()) if one.side == "call"}
-        answers = [one for one in results.get(row, ()) if one.side == "result"][-MAX_RESULTS:]
-        for one in answers:
-            of = asked.get(one.call_id)
-            found.append((row, one._replace(tool=one.tool or (of.tool if of else None), arguments=of.arguments if of else None)))
+        found += [(row, one) for one in [one for one in with_calls(results.get(row, [])) if one.side == "result"][-MAX_RESULTS:]]
         found += [(row, one) for one in calls.get(row, ()) if one.side == "call"][:MAX_CALLS]
     return found
 
@@ -108,6 +115,10 @@ def _flat_all(messages: dict[int, dict[str, Any]]) -> Iterator[Call]:
             yield Call("call", call.get("id"), call.get("name"), call.get("arguments"))
         if message.get("role") == "tool" or "tool_call_id" in message:
             yield Call("result", message.get("tool_call_id"), message.get("name"), None, message.get("content"))
+        elif '"tool_result"' in (message.get("content") or "") or '"tool_use"' in (message.get("content") or ""):
+            blocks = (members(bytes(one).decode("utf-8", "replace")) for one in raw_list(message["content"])[-MAX_CALLS:])
+            told = (call for block in blocks for call in of_block(block))
+            yield from (call for call in told if call.side == "result" or "calls" not in message)
 
 
 # --- LangChain's own messages (LangSmith) ------------------------------------------------------------------------------------

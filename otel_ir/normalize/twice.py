@@ -18,6 +18,8 @@ MAX_ANSWERS = 100_000
 """Kept beyond the end of an epoch."""
 INNER = {dialect.name: dialect.inner for dialect in DIALECTS if dialect.inner}
 """dialect of a client library -> its provider"""
+PROVIDERS = (*INNER.values(), *(provider.capitalize() for provider in INNER.values()), "Langchain")
+"""What instrumentations call these providers, or write in their place."""
 NESTED = tuple(dialect.name for dialect in DIALECTS if dialect.nested)
 """Dialects in which a model call directly under a model call is the same one."""
 

@@ -133,11 +133,15 @@ def _tool_message(text: str) -> Members:
 
 def _traceloop_input(text: str) -> Members:
     """What OpenLLMetry keeps of a tool's input: LangChain's ``{input_str, tags, metadata, inputs, kwargs}`` or MCP's ``{tool_name,
-    arguments}`` -> ``arguments``, ``id``, and of the metadata ``agent``, ``conversation``, ``user``.
+    arguments}`` and ``{method, params: {name, arguments}}`` -> ``arguments``, ``id``, ``tool``, and of the metadata ``agent``,
+    ``conversation``, ``user``, ``to``.
     """
     outer = raws(text)
     if "tool_name" in outer and "arguments" in outer:
         return {"arguments": raw_text(bytes(outer["arguments"]))}
+    if bytes(outer.get("method") or b"") == b'"tools/call"':
+        asked = members(bytes(outer.get("params") or b"null").decode("utf-8", "replace"))
+        return {"arguments": asked.get("arguments"), "tool": asked.get("name")}
     if "input_str" not in outer:
         return {}
     said, more = (members(bytes(outer.get(name) or b"null").decode("utf-8", "replace")) for name in ("metadata", "kwargs"))
@@ -148,21 +152,32 @@ def _traceloop_input(text: str) -> Members:
         "agent": said.get("lc_agent_name"),
         "conversation": said.get("session_id") or said.get("thread_id"),
         "user": said.get("user_id"),
+        "to": said.get("__handoff_destination"),
     }
 
 
 def _traceloop_output(text: str) -> Members:
-    """The same of its output: a tool message (``_tool_message``), MCP's ``{result, is_error}``, or ``{output}``
-    -> ``content``, ``id``, ``error``.
+    """The same of its output: a tool message (``_tool_message``), MCP's ``{result, is_error}`` and ``{content, isError}``, or ``{output}``
+    -> ``content``, ``id``, ``error``, ``failure`` (the content, if it says what went wrong).
     """
-    if found := _tool_message(text):
-        return found
-    outer = raws(text)
-    if "result" in outer and "is_error" in outer:
-        failed = bytes(outer["is_error"]) == b"true"
-        return {"content": raw_text(bytes(outer["result"])), "error": "true" if failed else None}
-    wrapped = "output" in outer and outer.keys() <= {"output", "kwargs"}
-    return {"content": raw_text(bytes(outer["output"]))} if wrapped else {}
+    found = dict(_tool_message(text))
+    outer = {} if found else raws(text)
+    if "result" in outer and outer.keys() <= {"result", "is_error"}:
+        failed = bytes(outer.get("is_error", b"null")) == b"true"
+        found = {"content": raw_text(bytes(outer["result"])), "error": "true" if failed else None}
+    elif "content" in outer and "isError" in outer:
+        failed = bytes(outer["isError"]) == b"true"
+        found = {"content": _only_text(bytes(outer["content"])), "error": "true" if failed else None}
+    elif "output" in outer and outer.keys() <= {"output", "kwargs"}:
+        found = {"content": raw_text(bytes(outer["output"]))}
+    return {**found, "failure": found["content"]} if found.get("error") else found
+
+
+def _only_text(blocks: bytes) -> str | None:
+    """The text of MCP's content, if that is all of it."""
+    found = [members(bytes(block).decode("utf-8", "replace")) for block in raw_list(blocks)]
+    texts = [block.get("text") for block in found if block.get("type") == "text"]
+    return "\n".join(text or "" for text in texts) if texts and len(texts) == len(found) else raw_text(blocks)
 
 
 def _only_input(text: str) -> Members:
@@ -238,6 +253,11 @@ def _before(suffix: str) -> Callable[[str], Members]:
         return {"rest": text.removesuffix(suffix)} if text.endswith(suffix) and len(text) > len(suffix) else {}
 
     return before
+
+
+def _graph_of_tools(text: str) -> Members:
+    """The path of a graph's node ``tools``, ``…graph.tools`` -> the graph in which it stands; at the top there is none."""
+    return {"rest": text.removesuffix(".tools").rpartition(".")[2] or None} if text.endswith(".tools") else {}
 
 
 def _as_member(name: str) -> Callable[[str], Members]:
@@ -328,6 +348,7 @@ UNWRAPPERS: dict[str, Callable[[str], Members]] = {
     "after 'handoff_to_'": _after("handoff_to_"),
     "after 'transfer_to_'": _after("transfer_to_"),
     "after 'Handoff-transfer_to_'": _after("Handoff-transfer_to_"),
+    "graph of '.tools'": _graph_of_tools,
     "before '.run'": _before(".run"),
     "moved messages": _moved_messages,
     "as command": _as_member("command"),

@@ -28,7 +28,7 @@ from otel_ir.normalize.opened import IDENTITY_BITS, KNOWN_SCHEMA, LACKS, LEARNT,
 from otel_ir.normalize.rows import DESCRIBES
 from otel_ir.normalize.same import Same
 from otel_ir.normalize.sources import pick
-from otel_ir.normalize.twice import INNER, NESTED, Answer, Twice
+from otel_ir.normalize.twice import INNER, NESTED, PROVIDERS, Answer, Twice
 
 _LENDERS = ("model_output", "tool_call")
 _OWN_EXTRAS = pl.Schema({name: EVENT_SCHEMA[name] for name in ("otel_ir.event.id", "otel_ir.duplicate_of", *LEARNT, *TOLD_COLUMNS)})
@@ -99,7 +99,7 @@ class Weaver:
         calls: list[tuple[str, Answer]] = []
         names = ("otel_ir.tenant", "otel_ir.sender", "gen_ai.response.id", "otel_ir.dialect", *_ANSWER)
         if events["gen_ai.response.id"].null_count() < events.height:
-            shared = is_among(events["gen_ai.provider.name"], (*INNER.values(),)) & ~is_null(events["gen_ai.response.id"])
+            shared = is_among(events["gen_ai.provider.name"], PROVIDERS) & ~is_null(events["gen_ai.response.id"])
             rows = np.flatnonzero(model & shared)
             for tenant, sender, answer, dialect, event, ordinal, start, end in _some(events[list(names)], rows).iter_rows():
                 calls.append((f"{tenant or ''}\x1f{sender or ''}\x1f{answer}", Answer(event, ordinal, dialect in INNER, start, end)))

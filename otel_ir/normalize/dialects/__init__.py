@@ -28,6 +28,7 @@ from otel_ir.normalize.dialects import (
     openinference_openai_agents,
     openinference_smolagents,
     otel_genai,
+    otel_genai_langchain,
     pydantic_ai,
     spring_ai,
     stated,
@@ -35,6 +36,7 @@ from otel_ir.normalize.dialects import (
     traceloop,
     traceloop_crewai,
     traceloop_langchain,
+    traceloop_mcp,
     vercel_ai,
 )
 from otel_ir.normalize.table import Dialect
@@ -59,6 +61,7 @@ DIALECTS: tuple[Dialect, ...] = (
     openai_agents_v2.DIALECT,
     traceloop_langchain.DIALECT,
     traceloop_crewai.DIALECT,
+    traceloop_mcp.DIALECT,
     traceloop.DIALECT,
     langsmith.DIALECT,
     google_adk.DIALECT,
@@ -73,6 +76,7 @@ DIALECTS: tuple[Dialect, ...] = (
     microsoft.SEMANTIC_KERNEL,
     microsoft.AUTOGEN,
     mcp.DIALECT,
+    otel_genai_langchain.DIALECT,
     otel_genai.DIALECT,
     guessed.DIALECT,
     http.DIALECT,

@@ -52,7 +52,7 @@ DIALECT = Dialect(
     bogus={"gen_ai.tool.call.id": ("<not specified>",)},
     not_errors=(r"GraphInterrupt\b", r"ModelRetry\b", r"GuardrailTripwireTriggered\b"),
     messages="genai",
-    rejected=(r"^User rejected the tool call\b",),
+    rejected=(r"^User rejected the tool call\b", r"^Tool execution was not approved\."),
     remedies=(
         Remedy(
             "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=SPAN_ONLY",

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from otel_ir.normalize.dialects.traceloop import DIALECT as TRACELOOP
-from otel_ir.normalize.table import Remedy
+from otel_ir.normalize.table import On, Remedy, Unwrap
 
 _AGENT = TRACELOOP.columns["gen_ai.agent.name"]
+_GRAPH = ("traceloop.entity.path#rest", "traceloop.workflow.name")
+_CLASSES = (
+    *("LangGraph", "RunnableSequence", "RunnableParallel", "RunnableLambda", "RunnableAssign", "RunnableBranch"),
+    *("RunnableWithMessageHistory", "AgentExecutor", "LLMChain", "RetrievalQA", "ConversationChain", "StuffDocumentsChain"),
+)
+"""Names that a workflow has when nobody named it."""
 
 DIALECT = TRACELOOP.but(
     name="traceloop.langchain",
     about="OpenLLMetry on LangChain and LangGraph: arguments and results are wrapped, the run's id stands as the agent's.",
     scopes=("opentelemetry.instrumentation.langchain",),
     markers=(),
-    columns={"gen_ai.agent.name": (*_AGENT, "traceloop.workflow.name")},
+    unwrap=(
+        *TRACELOOP.unwrap,
+        *(
+            Unwrap("traceloop.entity.path", "graph of '.tools'", ("rest",), needs=r"\.tools$", event=event)
+            for event in ("tool_call", "handoff")
+        ),
+    ),
+    columns={
+        "gen_ai.agent.name": (*_AGENT, *_GRAPH),
+        "otel_ir.handoff.from": (*TRACELOOP.columns["otel_ir.handoff.from"], *(On("handoff", source) for source in _GRAPH)),
+    },
+    bogus={"gen_ai.agent.name": ("", *_CLASSES)},
     remedies=(
         *TRACELOOP.remedies[:1],
         Remedy(
