@@ -82,8 +82,8 @@ class Joins:
         """sender's call id -> (journal record, trace, key of the call in it), of all traces"""
         self.unasked: dict[str, list[dict[str, Any]]] = {}
         """sender's call id -> message rows of results whose call is in no trace yet"""
-        self.decided: dict[str, int] = {}
-        """call of a trace, and what messages say of its approval -> journal record"""
+        self.decided: dict[str, tuple[int, int, str]] = {}
+        """call of a trace, and what messages say of its approval -> (journal record, time of the earliest of them, first event)"""
 
     def fold(
         self,
@@ -108,7 +108,7 @@ class Joins:
             found: list[Extra] = []
             asked = [row for row in said[ordinal] if row["side"] == "call"]
             for row in asked:
-                self._call(row, found)
+                derived += self._call(row, found)
             for event in came[ordinal]:
                 self._event(event, found)
             for row in said[ordinal]:
@@ -137,12 +137,14 @@ class Joins:
                     extras.append(extra)
         return own, derived, extras
 
-    def _call(self, row: dict[str, Any], found: list[Extra]) -> None:
+    def _call(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         trace = self.traces.setdefault(row["trace"], Trace(row["ordinal"]))
         arguments = canonical(row["arguments"])
         key = variant(trace, call_key(row), arguments) or nameless(row, trace)
-        if key is None or key in trace.calls or len(trace.calls) >= MAX_CALLS_PER_TRACE:
-            return
+        if key in trace.calls:
+            return _told_before(trace.calls[key], row)
+        if key is None or len(trace.calls) >= MAX_CALLS_PER_TRACE:
+            return []
         call = trace.calls[key] = Call(row, row["ordinal"], arguments)
         alike = self.asked.setdefault(id_key(row) if row["call_id"] is not None else said_key(row, arguments), [])
         alike.append((row["ordinal"], row["trace"], key))
@@ -155,7 +157,7 @@ class Joins:
                     _tell(stated["id"], row["ordinal"], _ARGUMENTS, row["arguments"], found)
                 _name(call, stated["id"], stated["text"], row["ordinal"], found)
         if call.met:
-            return
+            return []
         for waiting in sorted(trace.waiting, key=lambda one: one.parent != row["parent"]):
             if fits(call, waiting.tool, waiting.arguments) and not (waiting.named and row["call_id"] is not None):
                 trace.waiting.remove(waiting)
@@ -164,7 +166,8 @@ class Joins:
                 _name(call, waiting.event, waiting.arguments, row["ordinal"], found)
                 if row["call_id"] is not None:
                     found.append(Extra(waiting.event, row["ordinal"], "gen_ai.tool.call.id", row["call_id"]))
-                return
+                break
+        return []
 
     def _event(self, event: dict[str, Any], found: list[Extra]) -> None:
         if event["type"] == "guardrail":
@@ -249,10 +252,12 @@ class Joins:
         if key is None or decision is None:
             return []
         known = f"{row['trace']}{key} {decision}"
-        if known in self.decided:
+        told = row | {"result": None, "decision": decision, "id": f"{row['event']}#{decision}:{row['call_id']}"}
+        _, earliest, first = self.decided.get(known, (0, row["time"], None))
+        if first is not None and row["time"] >= earliest:
             return []
-        self.decided[known] = row["ordinal"]
-        return [row | {"result": None, "decision": decision, "id": f"{row['event']}#{decision}:{row['call_id']}"}]
+        self.decided[known] = (row["ordinal"], row["time"], first or told["id"])
+        return [told | {"duplicate_of": first}]
 
     def _elsewhere(self, row: dict[str, Any]) -> Call | None:
         """The newest call with this id, in its own trace or another one of the same service, that the row may be the result of."""
@@ -313,7 +318,7 @@ class Joins:
         asked = {key: newer for key, calls in self.asked.items() if (newer := [one for one in calls if one[0] >= first])}
         self.asked = {key: asked[key] for key in [*asked][-MAX_ASKED:]}
         self.unasked = {key: kept for key, rows in self.unasked.items() if (kept := [row for row in rows if row["ordinal"] >= first])}
-        decided = {key: at for key, at in self.decided.items() if at >= first}
+        decided = {key: at for key, at in self.decided.items() if at[0] >= first}
         self.decided = {key: decided[key] for key in [*decided][-MAX_ASKED:]}
         self.guards = {key: left for key, guards in self.guards.items() if (left := [one for one in guards if one[1] >= first])}
 
@@ -332,7 +337,7 @@ _STATE = tuple[
     dict[str, tuple[bool, int]],
     dict[str, list[tuple[int, str, str]]],
     dict[str, list[dict[str, Any]]],
-    dict[str, int],
+    dict[str, tuple[int, int, str]],
 ]
 
 
@@ -385,6 +390,16 @@ def _said(event: dict[str, Any]) -> dict[str, Any]:
         "error.message": event["error_message"],
         _TO: event["to"],
     }
+
+
+def _told_before(call: Call, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A call stands where it was told of first, in time; where its event stands elsewhere, this is the event's second description."""
+    if row["time"] >= call.row["time"]:
+        return []
+    call.row = row | {"call_id": call.row["call_id"] or row["call_id"]}
+    if call.taken is None or call.met:
+        return []
+    return [call.row | {"id": f"{row['event']}#{call.taken}", "duplicate_of": call.taken}]
 
 
 def _change(trace: Trace, call_id: str, tool: str | None) -> None:

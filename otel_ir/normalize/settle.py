@@ -28,6 +28,7 @@ _PLACE = (
     "otel_ir.content",
 )  # fmt: skip
 """Columns that belong to one description, not to the call."""
+_EXECUTED = ("yes", "rejected", "pending_approval", "unknown")
 _MAX_HOPS = 8
 Row = dict[str, Any]
 
@@ -85,10 +86,16 @@ def _rank(row: Row, members: list[Row]) -> tuple[Any, ...]:
     return (kind, row["otel_ir.dialect"] in INNER, not inside, row["start_time"] or 0, row[_ID])
 
 
+def _sure(executed: str | None) -> int:
+    return _EXECUTED.index(executed) if executed in _EXECUTED else len(_EXECUTED)
+
+
 def _knows(row: Row) -> tuple[bool, int]:
     """How well a description knows whose call it is; messages only know whose model asked for it."""
     source = row[_SOURCE]
-    return row["otel_ir.dialect"] == _MESSAGES, _SOURCES.index(source) if source in _SOURCES else len(_SOURCES)
+    if row["otel_ir.dialect"] == _MESSAGES:
+        return True, source not in _SOURCES
+    return False, _SOURCES.index(source) if source in _SOURCES else len(_SOURCES)
 
 
 def _at_their_models(events: pl.DataFrame) -> pl.DataFrame:
@@ -118,5 +125,7 @@ def _merged(best: Row, others: list[Row], first: Row) -> Row:
             found[name] = first[name]
     if first[_KIND] != best[_KIND]:
         found["otel_ir.executed"] = best["otel_ir.executed"]
+    elif found["otel_ir.executed"] == "unknown":
+        found["otel_ir.executed"] = min((row["otel_ir.executed"] for row in (best, *others)), key=_sure)
     who = min([best, *others], key=_knows)
     return found | {name: who[name] for name in _AGENT} | {_OF: None}

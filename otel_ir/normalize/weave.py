@@ -470,6 +470,7 @@ def _event_row(row: dict[str, Any], node: Node | None) -> dict[str, Any]:
         "otel_ir.tenant": row["tenant"],
         "otel_ir.sender": row["sender"],
         "otel_ir.dialect": "messages",
+        "otel_ir.duplicate_of": row.get("duplicate_of"),
         "otel_ir.agent.id": agent[0],
         "otel_ir.agent.id_source": "own" if agent[0] else "none",
         "gen_ai.agent.name": agent[1],

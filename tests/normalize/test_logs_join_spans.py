@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,12 @@ def said(sent: list[Request]) -> list[str]:
 def test_the_reverse_order_of_spans_and_log_records_gives_the_same_events(stem: str) -> None:
     sent = requests(stem)
     assert said(sent[::-1]) == said(sent)
+
+
+@pytest.mark.parametrize(("stem", "seed"), [("ms_agent_framework_approval", 3), ("strands_adot_swarm", 1)])
+def test_an_order_that_once_mattered_gives_the_same_events(stem: str, seed: int) -> None:
+    sent = requests(stem)
+    assert said(random.Random(seed).sample(sent, len(sent))) == said(sent)
 
 
 @settings(max_examples=examples(40), deadline=None)
