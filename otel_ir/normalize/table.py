@@ -67,6 +67,8 @@ CONTENT = (
     "gen_ai.system_instructions",
 )
 """What was said and done: what emitters leave out by default, and what their switches give back."""
+ANYWHERE = "*"
+"""What a call's id is unique within where a dialect does not say it: the same id and tool at the same time are one call."""
 DETAIL = "detail"
 """No event, but part of the description of a call: the call that it names by id, else the span that it stands in."""
 _CONDITION_MARKS = ("^=", "$=", "*=", "=")
@@ -126,8 +128,9 @@ class Dialect:
     ``rejected``: regular expressions; a tool result in an LLM message that matches one says that a person refused the call.
     ``remedies``: what to switch on at the emitter where columns stay empty, the best first; ``otel-ir doctor`` says it.
     ``call``: sources; the first value together with the call's id (of a model call: the response's) says that two records describe the
-    same call. ``weak``: columns in which what another description says of the call counts more.
-    ``nested``: a model call directly under a model call is the same one.
+    same call; ``ANYWHERE`` leaves that to the tool and the time. ``weak``: columns in which what another description says counts more.
+    ``nested``: a model call directly under a model call is the same one. ``inside``: so is a tool call under a tool call, whoever's.
+    ``hosts``: below the span of a hand-off stands what the agent does that it goes to.
     ``inner``: of a client library that emits spans itself, its provider: an instrumentation's span may describe the same model call.
     ``signal``: ``traces`` or ``logs`` if the table is for one of them only.
     """
@@ -155,6 +158,8 @@ class Dialect:
     weak: tuple[str, ...] = ()
     inner: str | None = None
     nested: bool = False
+    inside: bool = False
+    hosts: bool = False
     signal: str | None = None
 
     def __post_init__(self) -> None:
