@@ -82,7 +82,11 @@ class Inside:
                 failed: dict[str, Any] = {"error": True, _EXECUTED: "yes"}
                 failed |= {name: said[name] for name in ("error.type", "error.message") if name in said and not (known and known[name])}
                 found += [Extra(outer, row[_ORDINAL], name, value) for name, value in failed.items()]
-            found += [Extra(outer, row[_ORDINAL], name, said[name], fill=True) for name in _FILLS if name in said]
+            found += [
+                Extra(outer, row[_ORDINAL], name, said[name], fill=True)
+                for name in (*_FILLS, _EXECUTED)
+                if said.get(name) not in (None, "unknown")
+            ]
 
     def end_epoch(self, first: int) -> None:
         """Forgets what came before journal record ``first``, and the oldest beyond ``MAX_WAITING``."""

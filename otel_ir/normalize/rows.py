@@ -148,7 +148,7 @@ class Rows:
 
     def tells(self, frame: pl.DataFrame) -> pl.DataFrame:
         """``TELL_SCHEMA`` rows of the events (``frame``, details among them) that describe a call in one way of several."""
-        alone = np.array([not dialect.call for dialect in DIALECTS], dtype=np.bool_)
+        alone = np.array([not (dialect.call or dialect.inside) for dialect in DIALECTS], dtype=np.bool_)
         codes, chosen = self._codes[self._take], self._chosen[self._take]
         told = (~alone[chosen] & np.isin(codes, [CODES[kind] for kind in _TOLD])) | (codes == CODES[DETAIL])
         if not told.any():

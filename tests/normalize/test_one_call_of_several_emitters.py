@@ -141,6 +141,21 @@ def test_a_clients_request_may_stand_between_them(name: str) -> None:
         assert calls(sent)["gen_ai.tool.name"].to_list() in (["lookup"], [name])
 
 
+def test_the_clients_own_span_gives_a_framework_without_content_what_it_knows() -> None:
+    said = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "lookup", "gen_ai.tool.call.id": "c-1"}
+    client = {
+        "traceloop.span.kind": "tool", "traceloop.entity.name": "lookup",
+        "traceloop.entity.input": '{"tool_name": "lookup", "arguments": {"id": 7}}', "traceloop.entity.output": '{"result": "found"}',
+    }  # fmt: skip
+    scope = "opentelemetry.instrumentation.mcp.instrumentation"
+    outer, inner = one(_GENAI, said, TOOL, parent=AGENT), one(scope, client, CLIENT, parent=TOOL)
+    writer = one(scope, {"mcp.request.id": "2"}, ASKED, parent=CLIENT, name="ResponseStreamWriter")
+    for sent in permutations([outer, inner, writer]):
+        (found,) = calls([*sent, below(ASKED)]).rows(named=True)
+        assert (found["gen_ai.tool.call.id"], found["gen_ai.tool.call.arguments"]) == ("c-1", _ARGUMENTS)
+        assert (found["gen_ai.tool.call.result"], found["otel_ir.executed"]) == ('{"result": "found"}', "yes")
+
+
 def test_a_tool_that_calls_another_one_is_two_calls() -> None:
     for sent in permutations([framework("research"), below()]):
         assert sorted(calls([*sent])["gen_ai.tool.name"]) == ["lookup", "research"]

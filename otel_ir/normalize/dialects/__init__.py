@@ -31,6 +31,7 @@ from otel_ir.normalize.dialects import (
     traceloop,
     traceloop_crewai,
     traceloop_langchain,
+    traceloop_mcp,
     vercel_ai,
 )
 from otel_ir.normalize.table import Dialect
@@ -50,6 +51,7 @@ DIALECTS: tuple[Dialect, ...] = (
     openinference.DIALECT,
     openai_agents_v2.DIALECT,
     traceloop_langchain.DIALECT,
+    traceloop_mcp.DIALECT,
     traceloop_crewai.DIALECT,
     traceloop.DIALECT,
     langsmith.DIALECT,

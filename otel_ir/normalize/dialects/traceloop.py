@@ -28,7 +28,6 @@ DIALECT = Dialect(
         "opentelemetry.instrumentation.groq",
         "opentelemetry.instrumentation.haystack",
         "opentelemetry.instrumentation.llamaindex",
-        "opentelemetry.instrumentation.mcp",
         "opentelemetry.instrumentation.mistralai",
         "opentelemetry.instrumentation.ollama",
         "opentelemetry.instrumentation.replicate",
