@@ -317,7 +317,7 @@ _STATE = tuple[
 def _facts(row: Told) -> Told:
     weak = DIALECTS[row["dialect"]].weak
     facts = {column: (_rank(column, row[column], weak=column in weak), row[column]) for column in _FACTS if row[column] is not None}
-    if row["call"] == ANYWHERE and row["error"]:
+    if row["call"] == ANYWHERE and row["error"] and row[_CALL_ID] is not None:
         facts.pop(_EXECUTED, None)  # that it ran is a guess, others know
     return facts
 
