@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
+from otel_ir.normalize.calls import Extra
 from otel_ir.normalize.dialects import DIALECTS
-from otel_ir.normalize.joins import Extra
 from otel_ir.normalize.same import plain
 from otel_ir.normalize.table import DETAIL
 

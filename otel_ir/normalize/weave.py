@@ -35,13 +35,11 @@ from otel_ir.normalize.twice import INNER, NESTED, Answer, Twice
 _LENDERS = ("model_output", "tool_call")
 _OWN_EXTRAS = pl.Schema({name: EVENT_SCHEMA[name] for name in ("otel_ir.event.id", "otel_ir.duplicate_of", *LEARNT, *TOLD_COLUMNS)})
 _JOINED = ("tool_call", "handoff", "guardrail")
-<<<<<<< HEAD
-_STATED_SCHEMA = pl.Schema({"call": pl.UInt64, "ordinal": pl.Int64, "id": pl.String, "bare": pl.Boolean, "text": pl.String})
-=======
 _CALLS = ("tool_call", "handoff")
 _INNER = (pl.col("signal") == "span") & ((pl.col("event.type") == DETAIL) | pl.col("otel_ir.dialect").is_in(INSIDE))
-_STATED_SCHEMA = pl.Schema({"call": pl.UInt64, "ordinal": pl.Int64, "id": pl.String, "tool": pl.String, "bare": pl.Boolean})
->>>>>>> e3e8ff7 (Make one event of a call that several emitters describe)
+_STATED_SCHEMA = pl.Schema(
+    {"call": pl.UInt64, "ordinal": pl.Int64, "id": pl.String, "tool": pl.String, "bare": pl.Boolean, "text": pl.String}
+)
 _SELF = ("agent_name", "agent_id", "conversation", "user")
 _SPAN = ("tenant", "sender", "trace_id", "span_id")
 _EVENT, _ARGUMENTS = "otel_ir.event.id", "gen_ai.tool.call.arguments"
@@ -88,23 +86,14 @@ class Weaver:
             tells = tells if tells is None else _without(tells, repeated, "otel_ir.journal.ordinal", "otel_ir.journal.position")
         changed = self.traces.wake(keys)
         changed |= self.traces.lend(self._offers(nodes, keys, parents, identities))
-<<<<<<< HEAD
-        events, passed_on = self._once(events, keys)
-=======
         events, within = self._inside(events, tells)
-        events = self._once(events, keys)
->>>>>>> e3e8ff7 (Make one event of a call that several emitters describe)
+        events, passed_on = self._once(events, keys)
         events = self._twice(events)
         events, told, moved = self._same(events, tells)
         changed |= self.traces.open(self.opened.move(moved)) if moved else {}
         events, extras = self._join(events, nodes, calls)
-<<<<<<< HEAD
-        extras = passed_on + told + extras
-        woven, touched = self._first(*self._place(events))
-=======
-        extras = within + told + extras
+        extras = passed_on + within + told + extras
         woven, touched = self._first(*self._place(events, moved))
->>>>>>> e3e8ff7 (Make one event of a call that several emitters describe)
         changed |= touched
         patches = self.opened.patch(changed, since)
         if extras:
@@ -301,11 +290,7 @@ class Weaver:
         """Adds the tool events that stated the same call: ids may come again."""
         calls = calls.with_columns(call=pl.Series(self._calls_of(calls, "call_id", "tool")).replace(0, None))
         found = self.stated.filter(pl.col("call").is_in(calls["call"].drop_nulls().unique().implode()))
-<<<<<<< HEAD
         found = found.group_by("call", maintain_order=True).agg(pl.struct("id", "ordinal", "bare", "text").head(MAX_ALIKE).alias("stated"))
-=======
-        found = found.unique("call", keep="first", maintain_order=True).rename({"id": "stated_by", "ordinal": "stated_at"}).drop("tool")
->>>>>>> e3e8ff7 (Make one event of a call that several emitters describe)
         return calls.join(found, on="call", how="left", maintain_order="left")
 
     def _calls_of(self, frame: pl.DataFrame, call_id: str, tool: str) -> Keys:
