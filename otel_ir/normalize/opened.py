@@ -131,6 +131,15 @@ class Opened:
             if self._new.n_chunks() > _MAX_CHUNKS:
                 self._new = self._new.rechunk()
 
+    def move(self, slots: dict[str, int]) -> list[tuple[int, int, int]]:
+        """Events whose identity comes from elsewhere than was thought: event -> slot. -> (slot, the event's record, what it lacks)."""
+        mine = pl.col(EVENT).is_in([*slots])
+        moved = pl.when(mine).then(pl.col(EVENT).replace_strict(slots, default=None, return_dtype=pl.UInt64)).otherwise(pl.col(SLOT))
+        found = self._where(mine, 0)
+        self._new = self._new.with_columns(moved.alias(SLOT))
+        self._old = deque((newest, part.with_columns(moved.alias(SLOT))) for newest, part in self._old)
+        return [(slots[event], ordinal, lack & IDENTITY_BITS) for event, ordinal, lack in found.select(EVENT, ORDINAL, LACKS).iter_rows()]
+
     def patch(self, changed: dict[int, Slot], since: int) -> pl.DataFrame:
         """Patches for the events of these slots, one for each record from ``since`` on at which an event's identity changed."""
         informed = [slot for slot in changed.values() if slot.wants & slot.has]

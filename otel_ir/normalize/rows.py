@@ -103,7 +103,7 @@ class Rows:
         """One row per span, and per log record that says something."""
         found = {
             "service.name": self._service,
-            "agent_name": self._column("gen_ai.agent.name"),
+            "agent_name": self._names(),
             "agent_id": self._column("gen_ai.agent.id"),
             "conversation": self._column("gen_ai.conversation.id"),
             "user": self._column("user.id"),
@@ -117,6 +117,16 @@ class Rows:
         if self._logs:
             frame = frame.filter(pl.Series(self._codes > 0) | pl.Series(self._telling))
         return frame.with_columns(columns.stable_id("agent_id")) if frame["agent_id"].null_count() < frame.height else frame
+
+    def _names(self) -> pl.Series:
+        """What each row calls the agent of those below it: its own, or the one to which it hands over."""
+        own = self._column("gen_ai.agent.name")
+        to = self._positions["otel_ir.handoff.to"]
+        above = (self._codes == CODES["handoff"]) & (to >= 0)
+        if not above.any():
+            return own
+        above &= np.array([dialect.hosts for dialect in DIALECTS], dtype=np.bool_)[self._chosen]
+        return self._sources.gather(to).zip_with(pl.Series(above), own)
 
     def _leaves(self) -> dict[str, pl.Series]:
         """Log records as leaves of the tree of spans: named by a hash of all they say, so that one that is sent again is known."""
@@ -138,7 +148,7 @@ class Rows:
 
     def tells(self, frame: pl.DataFrame) -> pl.DataFrame:
         """``TELL_SCHEMA`` rows of the events (``frame``, details among them) that describe a call in one way of several."""
-        alone = np.array([not dialect.call for dialect in DIALECTS], dtype=np.bool_)
+        alone = np.array([not (dialect.call or dialect.inside) for dialect in DIALECTS], dtype=np.bool_)
         codes, chosen = self._codes[self._take], self._chosen[self._take]
         told = (~alone[chosen] & np.isin(codes, [CODES[kind] for kind in _TOLD])) | (codes == CODES[DETAIL])
         if not told.any():

@@ -3,6 +3,8 @@
 * What describes a call names it by an id that is unique within ``call`` (a session, a sub-agent). The first description becomes the event,
   a later one its duplicate; what a duplicate or a part says beyond that is told of the event.
 * Of each kind (span, log record, part) there is one description of a call. A second one of a kind is another call: ids come again.
+* Some descriptions do not say what their ids are unique within (``ANYWHERE``), and those of an MCP server have no ids: they are of the call
+  of that tool which was going on at the time. Of one record, the description that says most is the event.
 * An approval belongs to its call: it takes the call's name from it, and a refusal says that the call did not run.
 * A part that names no call is about the span in which it stands.
 
@@ -25,7 +27,7 @@ from otel_ir.normalize.calls import Extra
 from otel_ir.normalize.dialects import DIALECTS
 from otel_ir.normalize.few import Mask, is_among
 from otel_ir.normalize.opened import IDENTITY_BITS, lacks
-from otel_ir.normalize.table import DETAIL
+from otel_ir.normalize.table import ANYWHERE, DETAIL
 
 MAX_CALLS = 100_000
 """Calls kept beyond the end of an epoch."""
@@ -41,6 +43,14 @@ _OF_APPROVAL = (_TOOL, _CALL_ID)
 _SMALL = (*_OF_APPROVAL, _EXECUTED)
 _FAR = {"unknown": 0, "pending_approval": 1, "rejected": 2, "yes": 3}
 _REFUSED = ("rej", "den")
+_NEAR, _AFTER = 1_000_000_000, 50_000_000
+"""ns: how far apart two descriptions of one call may be; how much of a server's span may lie outside its client's."""
+_SERVER = "server"
+PLACE = "place"
+"""``Extra.column``: who called stands where that span stands, (tenant, sender, trace, span)."""
+_SPAN = ("otel_ir.tenant", "otel_ir.sender", "trace_id", "span_id")
+_MAX_ALIKE = 64
+"""Newest calls kept of one name or id."""
 _SEVERAL = frozenset(dialect.name for dialect in DIALECTS if dialect.call)
 
 Rank = tuple[int, int, bytes]
@@ -51,6 +61,7 @@ Told = dict[str, Any]
 class Thing:
     """A call, or an approval of one. ``event``: what describes it, None while only parts are known. ``facts``: column -> (rank, value);
     the value is dropped once the event has it. ``of``: of an approval, the number of its call; ``approvals``: the other way.
+    ``scope``: what its id is unique within, None where no description says; ``start`` and ``end`` (ns): of what was described so far.
     """
 
     number: int
@@ -60,6 +71,9 @@ class Thing:
     facts: dict[str, tuple[Rank, Any]] = field(default_factory=dict)
     of: int | None = None
     approvals: list[int] = field(default_factory=list)
+    scope: str | None = None
+    start: int = 0
+    end: int = 0
 
 
 class Same:
@@ -80,7 +94,7 @@ class Same:
         ``came``: the events of this frame, and their journal records.
         """
         found: list[Extra] = []
-        for row in rows:
+        for row in sorted(rows, key=lambda row: (row[_ORDINAL], row["call"] == ANYWHERE, row[_CALL_ID] is None)):
             if row["event.type"] == "approval":
                 self._approval(row, found)
             elif row["event.type"] == DETAIL:
@@ -99,8 +113,7 @@ class Same:
         return found
 
     def _call(self, row: Told, found: list[Extra]) -> None:
-        key = _call_key(row)
-        thing = self._join(key, row["signal"], row) if key else self._new(row[_ORDINAL])
+        thing, early = self._thing(row)
         facts = {} if row["event.type"] == "model_output" else _facts(row)
         self.events.setdefault(row[_EVENT], thing.number)
         if thing.event is None:
@@ -110,13 +123,63 @@ class Same:
             self._tell(thing, before, row[_ORDINAL], found)
         else:
             found.append(Extra(row[_EVENT], row[_ORDINAL], _DUPLICATE, thing.event))
+            if thing.kinds == [_SERVER, _kind(row)]:
+                found.append(Extra(thing.event, row[_ORDINAL], PLACE, tuple(row[name] for name in _SPAN)))
             self._tell(thing, facts, row[_ORDINAL], found)
+            self._tell(thing, early, row[_ORDINAL], found)
         for _, approval, waited in self._waited(row[_EVENT]):
             if approval is None:
                 self._tell(thing, waited, row[_ORDINAL], found)
             elif approval in self.things:
                 self._link(self.things[approval], thing, row[_ORDINAL], found)
         self._tell_approvals(thing, row[_ORDINAL], found)
+
+    def _thing(self, row: Told) -> tuple[Thing, Told]:
+        """The call that the row describes, a new one if nothing described it before; -> what parts told before it was known which it is."""
+        key, kind = _call_key(row), _kind(row)
+        if row["event.type"] == "model_output":
+            return (self._join(key, kind, row) if key else self._new(row[_ORDINAL])), {}
+        known = self._known(key, kind, row) if key else None
+        other = self._elsewhere(kind, row) if known is None or known.event is None else None
+        early: Told = {}
+        if key and known and other:
+            early = self._one(key, known, other)
+        thing = other or known or self._new(row[_ORDINAL])
+        thing.kinds.append(kind)
+        thing.scope = thing.scope or (row["call"] if key else None)
+        thing.start = min(thing.start, row["start_time"]) if thing.end else row["start_time"]
+        thing.end = max(thing.end, row["event_time"])
+        for name in (key, _by_id(row), _by_name(row)):
+            if name and thing.number not in (numbers := self.calls.setdefault(name, [])):
+                numbers.append(thing.number)
+                if name != key:
+                    del numbers[:-_MAX_ALIKE]
+        return thing, early
+
+    def _known(self, key: str, kind: str, row: Told) -> Thing | None:
+        """The oldest call of that id that no record of this kind describes yet."""
+        things = (self.things[number] for number in self.calls.get(key, ()))
+        return next((thing for thing in things if kind not in thing.kinds and _compatible(thing, row)), None)
+
+    def _elsewhere(self, kind: str, row: Told) -> Thing | None:
+        """The call that was going on when the row's was, where one of the two does not say which it is."""
+        named = [thing for thing in self._under(_by_name(row)) if _served(thing.kinds, kind) and _within(thing, row, kind)]
+        same = [thing for thing in self._under(_by_id(row)) if (thing.scope is None or row["call"] == ANYWHERE) and _near(thing, row)]
+        fitting = [one for one in same or named if one.event and kind not in one.kinds and _compatible(one, row)]
+        return min(fitting, key=lambda thing: abs(thing.start - row["start_time"]), default=None)
+
+    def _under(self, name: str | None) -> list[Thing]:
+        return [self.things[number] for number in self.calls.get(name, ())] if name else []
+
+    def _one(self, key: str, parts: Thing, thing: Thing) -> Told:
+        """A call of which only parts were known is that other one; -> what they told."""
+        del self.things[parts.number]
+        self.calls[key].remove(parts.number)
+        for number in parts.approvals:
+            self.things[number].of = thing.number
+        thing.approvals += parts.approvals
+        thing.kinds += parts.kinds
+        return parts.facts
 
     def _detail(self, row: Told, came: dict[str, int], found: list[Extra]) -> None:
         key, facts = _call_key(row), _facts(row)
@@ -188,12 +251,10 @@ class Same:
                     found.append(Extra(thing.event, ordinal, column, value))
 
     def _join(self, key: str, kind: str, row: Told) -> Thing:
-        """The oldest call of that id that no record of this kind describes yet."""
-        for number in self.calls.get(key, ()):
-            thing = self.things[number]
-            if kind not in thing.kinds and _compatible(thing, row):
-                thing.kinds.append(kind)
-                return thing
+        """The call that a record of this kind is about; a new one if all that are known have one."""
+        if known := self._known(key, kind, row):
+            known.kinds.append(kind)
+            return known
         return self._new(row[_ORDINAL], key, kind)
 
     def _new(self, ordinal: int, key: str | None = None, kind: str | None = None) -> Thing:
@@ -257,7 +318,10 @@ _STATE = tuple[
 
 def _facts(row: Told) -> Told:
     weak = DIALECTS[row["dialect"]].weak
-    return {column: (_rank(column, row[column], weak=column in weak), row[column]) for column in _FACTS if row[column] is not None}
+    facts = {column: (_rank(column, row[column], weak=column in weak), row[column]) for column in _FACTS if row[column] is not None}
+    if row["call"] == ANYWHERE and row["error"] and row[_CALL_ID] is not None:
+        facts.pop(_EXECUTED, None)  # that it ran is a guess, others know
+    return facts
 
 
 def _rank(column: str, value: Any, *, weak: bool) -> Rank:
@@ -290,11 +354,50 @@ def plain(tool: str) -> str:
 def _call_key(row: Told) -> str | None:
     model = row["event.type"] == "model_output"
     call_id = row["gen_ai.response.id"] if model else row[_CALL_ID]
-    if row["call"] is None or call_id is None:
+    if row["call"] is None or call_id is None or row["call"] == ANYWHERE:
         return None
     # Ids come from outside: the length keeps two pairs apart that read alike.
-    who = f"{row['otel_ir.tenant'] or ''}\x1f{row['otel_ir.sender'] or ''}\x1f"
-    return f"{'model' if model else 'tool'} {who}{len(row['call'])}:{row['call']}/{call_id}"
+    return f"{'model' if model else 'tool'} {_who(row)}{len(row['call'])}:{row['call']}/{call_id}"
+
+
+def _who(row: Told) -> str:
+    return f"{row['otel_ir.tenant'] or ''}\x1f{row['otel_ir.sender'] or ''}\x1f"
+
+
+def _by_id(row: Told) -> str | None:
+    return None if row[_CALL_ID] is None or row["call"] is None else f"id {_who(row)}{row[_CALL_ID]}"
+
+
+def _by_name(row: Told) -> str | None:
+    return None if row[_TOOL] is None or row["call"] is None else f"name {_who(row)}{plain(row[_TOOL])}"
+
+
+def _kind(row: Told) -> str:
+    """One record of each of these may describe a call: its own emitter's span and log record, somebody else's, the server's."""
+    if row["call"] != ANYWHERE:
+        return str(row["signal"])
+    return _SERVER if row[_CALL_ID] is None else "other"
+
+
+def _served(kinds: list[str], kind: str) -> bool:
+    """Whether one of the two is the span of a server and nothing else."""
+    return _SERVER not in kinds if kind == _SERVER else kinds == [_SERVER]
+
+
+def _within(thing: Thing, row: Told, kind: str) -> bool:
+    """Whether the server's span lies within the other one; a log record is written when the call is over."""
+    inner: tuple[int, int] = (thing.start, thing.end)
+    outer: tuple[int, int] = (row["start_time"], row["event_time"])
+    if kind == _SERVER:
+        inner, outer = outer, inner
+    if outer[0] == outer[1]:
+        return -_AFTER <= outer[1] - inner[1] <= _NEAR
+    return outer[0] - _AFTER <= inner[0] and inner[1] <= outer[1] + _AFTER
+
+
+def _near(thing: Thing, row: Told) -> bool:
+    start, end = int(row["start_time"]), int(row["event_time"])
+    return thing.start - _NEAR <= end and start <= thing.end + _NEAR
 
 
 def _place(row: Told) -> str:

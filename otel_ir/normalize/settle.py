@@ -2,7 +2,8 @@
 
 While spans and log records come in, the first description of a call is its event, since nothing waits; which one is first depends on the
 order of arrival. In the final form it does not: a span stands before a log record, that before what only messages know; of two model calls
-one in the other the inner one; an instrumentation's span before the client library's own; then the one that began first. What it does not
+one in the other the inner one; an instrumentation's span before the client library's own; an emitter that
+says what its calls belong to before one that does not; then the one that began first. What it does not
 say itself the others say.
 """
 
@@ -15,6 +16,8 @@ import polars as pl
 
 from otel_ir.model import TOLD_COLUMNS
 from otel_ir.normalize.columns import CONTENT, LOG_MARK
+from otel_ir.normalize.dialects import DIALECTS
+from otel_ir.normalize.table import ANYWHERE
 from otel_ir.normalize.twice import INNER, NESTED
 
 _ID, _OF, _KIND = "otel_ir.event.id", "otel_ir.duplicate_of", "event.type"
@@ -29,6 +32,8 @@ _PLACE = (
 )  # fmt: skip
 """Columns that belong to one description, not to the call."""
 _EXECUTED = ("yes", "rejected", "pending_approval", "unknown")
+_ELSEWHERE = frozenset(dialect.name for dialect in DIALECTS if f"={ANYWHERE}" in dialect.call)
+"""Dialects whose records are second to those of the emitter that makes the call."""
 _MAX_HOPS = 8
 Row = dict[str, Any]
 
@@ -83,7 +88,7 @@ def _rank(row: Row, members: list[Row]) -> tuple[Any, ...]:
     kind = 2 if row["otel_ir.dialect"] == _MESSAGES else 1 if LOG_MARK in row[_ID] else 0
     spans = {one["span_id"] for one in members if one[_ID] != row[_ID] and LOG_MARK not in one[_ID]}
     inside = row["otel_ir.dialect"] in NESTED and row["otel_ir.parent_span_id"] in spans
-    return (kind, row["otel_ir.dialect"] in INNER, not inside, row["start_time"] or 0, row[_ID])
+    return (kind, row["otel_ir.dialect"] in INNER, row["otel_ir.dialect"] in _ELSEWHERE, not inside, row["start_time"] or 0, row[_ID])
 
 
 def _sure(executed: str | None) -> int:

@@ -70,6 +70,8 @@ CONTENT = (
 """What was said and done: what emitters leave out by default, and what their switches give back."""
 LOSSES = ("absent", "truncated", "scrubbed", "dropped")
 """What ``otel_ir.content`` says of content: not there, cut, masked, evicted."""
+ANYWHERE = "*"
+"""What a call's id is unique within where a dialect does not say it: the same id and tool at the same time are one call."""
 DETAIL = "detail"
 """No event, but part of the description of a call: the call that it names by id, else the span that it stands in."""
 _CONDITION_MARKS = ("^=", "$=", "*=", "=")
@@ -137,9 +139,10 @@ class Dialect:
     ``spanned``: every call that runs has a span of its own, so a result in messages alone is no proof that it ran.
     ``remedies``: what to switch on at the emitter where columns stay empty, the best first; ``otel-ir doctor`` says it.
     ``call``: sources; the first value together with the call's id (of a model call: the response's) says that two records describe the
-    same call. ``weak``: columns in which what another description says of the call counts more.
+    same call; ``ANYWHERE`` leaves that to the tool and the time. ``weak``: columns in which what another description says counts more.
     ``nameless``: its messages give no ids of calls, while its tool spans may.
-    ``nested``: a model call directly under a model call is the same one.
+    ``nested``: a model call directly under a model call is the same one. ``inside``: so is a tool call under a tool call, whoever's.
+    ``hosts``: below the span of a hand-off stands what the agent does that it goes to.
     ``inner``: of a client library that emits spans itself, its provider: an instrumentation's span may describe the same model call.
     ``signal``: ``traces`` or ``logs`` if the table is for one of them only.
     """
@@ -171,6 +174,8 @@ class Dialect:
     inner: str | None = None
     nested: bool = False
     nameless: bool = False
+    inside: bool = False
+    hosts: bool = False
     signal: str | None = None
 
     def __post_init__(self) -> None:

@@ -325,6 +325,19 @@ def _said(messages: list[bytes]) -> str | None:
     return next((inner[key] for key in ("content", "message") if key in inner), raw_text(bytes(content)))
 
 
+def _scheduled(text: str) -> Members:
+    """A finished call as Gemini CLI keeps it: ``{"status", "response": {"responseParts": [{"functionResponse": {"response": …}}]}}``."""
+    found = raws(text)
+    parts = raw_list(bytes(raws(bytes(found.get("response") or b"null")).get("responseParts") or b"null"))[:1]
+    answered = raws(bytes(raws(bytes(parts[0])).get("functionResponse") or b"null")) if parts else {}
+    said = members(bytes(answered.get("response") or b"null").decode("utf-8", "replace"))
+    status = raw_text(bytes(found.get("status") or b"null"))
+    if status == "cancelled":
+        return {"executed": "rejected"}
+    failed = status == "error"
+    return {"error": "true" if failed else None, "message": said.get("error"), "result": None if failed else said.get("output")}
+
+
 UNWRAPPERS: dict[str, Callable[[str], Members]] = {
     "members": members,
     "python literal": _python_literal,
@@ -351,6 +364,7 @@ UNWRAPPERS: dict[str, Callable[[str], Members]] = {
     "graph of '.tools'": _graph_of_tools,
     "before '.run'": _before(".run"),
     "moved messages": _moved_messages,
+    "scheduled call": _scheduled,
     "as command": _as_member("command"),
     "as file_path": _as_member("file_path"),
 }

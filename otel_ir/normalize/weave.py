@@ -21,19 +21,25 @@ from otel_ir.normalize.columns import LOG_MARK, scoped_id
 from otel_ir.normalize.few import FEW, Mask, is_among, is_null
 from otel_ir.normalize.hashes import Keys, Numbers, firsts, hashed, mixed
 from otel_ir.normalize.identity import AGENT, CONVERSATION, NOBODY, USER, Node, Slot, TraceLimits, Traces, agent_of
+from otel_ir.normalize.inside import INSIDE, Inside
 from otel_ir.normalize.join_rows import NAMELESS, SCOPE, join_rows, trace_keys
 from otel_ir.normalize.joins import Joins, taker
 from otel_ir.normalize.once import Erring, Once
 from otel_ir.normalize.opened import IDENTITY_BITS, KNOWN_SCHEMA, LACKS, LEARNT, SLOT, Opened, as_of, identity, lacks, nobody, with_nobody
 from otel_ir.normalize.rows import DESCRIBES
-from otel_ir.normalize.same import Same
+from otel_ir.normalize.same import PLACE, Same
 from otel_ir.normalize.sources import pick
+from otel_ir.normalize.table import DETAIL
 from otel_ir.normalize.twice import INNER, NESTED, PROVIDERS, Answer, Twice
 
 _LENDERS = ("model_output", "tool_call")
 _OWN_EXTRAS = pl.Schema({name: EVENT_SCHEMA[name] for name in ("otel_ir.event.id", "otel_ir.duplicate_of", *LEARNT, *TOLD_COLUMNS)})
 _JOINED = ("tool_call", "handoff", "guardrail")
-_STATED_SCHEMA = pl.Schema({"call": pl.UInt64, "ordinal": pl.Int64, "id": pl.String, "bare": pl.Boolean, "text": pl.String})
+_CALLS = ("tool_call", "handoff")
+_INNER = (pl.col("signal") == "span") & ((pl.col("event.type") == DETAIL) | pl.col("otel_ir.dialect").is_in(INSIDE))
+_STATED_SCHEMA = pl.Schema(
+    {"call": pl.UInt64, "ordinal": pl.Int64, "id": pl.String, "tool": pl.String, "bare": pl.Boolean, "text": pl.String}
+)
 _SELF = ("agent_name", "agent_id", "conversation", "user")
 _SPAN = ("tenant", "sender", "trace_id", "span_id")
 _EVENT, _ARGUMENTS, _TO = "otel_ir.event.id", "gen_ai.tool.call.arguments", "otel_ir.handoff.to"
@@ -60,6 +66,7 @@ class Weaver:
         self.traces = Traces(limits)
         self.joins = Joins()
         self.same = Same()
+        self.inside = Inside()
         self.twice = Twice()
         self.once = Once()
         self.described: dict[int, list[tuple[int, int]]] = {}
@@ -80,12 +87,14 @@ class Weaver:
             tells = tells if tells is None else _without(tells, repeated, "otel_ir.journal.ordinal", "otel_ir.journal.position")
         changed = self.traces.wake(keys)
         changed |= self.traces.lend(self._offers(nodes, keys, parents, identities))
+        events, within = self._inside(events, tells)
         events, passed_on = self._once(events, keys)
         events = self._twice(events)
-        events, told = self._same(events, tells)
+        events, told, moved = self._same(events, tells)
+        changed |= self.traces.open(self.opened.move(moved)) if moved else {}
         events, extras = self._join(events, nodes, calls)
-        extras = passed_on + told + extras
-        woven, touched = self._first(*self._place(events))
+        extras = passed_on + within + told + extras
+        woven, touched = self._first(*self._place(events, moved))
         changed |= touched
         patches = self.opened.patch(changed, since)
         if extras:
@@ -114,13 +123,36 @@ class Weaver:
             return events
         return _set(events, {event: {"otel_ir.duplicate_of": other} for event, other in self.twice.fold(calls).items()})
 
-    def _same(self, events: pl.DataFrame, tells: pl.DataFrame | None) -> tuple[pl.DataFrame, list[Extra]]:
-        """Several descriptions of one call (same.py)."""
+    def _same(self, events: pl.DataFrame, tells: pl.DataFrame | None) -> tuple[pl.DataFrame, list[Extra], dict[str, int]]:
+        """Several descriptions of one call (same.py); -> also where the caller of an event stands, if not above it: event -> slot."""
         if (tells is None or tells.is_empty()) and not self.same.waiting:
-            return events, []
+            return events, [], {}
         came: dict[str, int] = dict(events.select(_EVENT, "otel_ir.journal.ordinal").rows())
         found = self.same.fold(tells.iter_rows(named=True), came) if tells is not None else []
         found += self.same.opened([(event, at) for event, at in came.items() if event in self.same.waiting])
+        places = {one.event: one.value for one in found if one.column == PLACE}
+        spans = pl.DataFrame([*places.values()], schema=dict.fromkeys(_SPAN, pl.String), orient="row")
+        moved = dict(zip(places, self._keys_of(spans, "span_id").tolist(), strict=True)) if places else {}
+        return *self._told(events, [one for one in found if one.column != PLACE]), moved
+
+    def _inside(self, events: pl.DataFrame, tells: pl.DataFrame | None) -> tuple[pl.DataFrame, list[Extra]]:
+        """Calls inside calls (inside.py)."""
+        rows = tells if tells is None or tells.is_empty() else tells.filter(_INNER)
+        if (rows is None or rows.is_empty()) and not self.inside.waiting:
+            return events, []
+        tools = events.filter(pl.col("event.type").is_in(_CALLS))
+        if rows is None or rows.is_empty():
+            tools = tools.filter(pl.col(_EVENT).is_in([*self.inside.waiting]))
+        calls = {row[_EVENT]: row for row in tools.iter_rows(named=True)}
+        return self._told(events, self.inside.fold(() if rows is None else rows.iter_rows(named=True), calls, self._tools))
+
+    def _tools(self, events: list[str]) -> dict[str, str | None]:
+        """Which of these are tool calls that came in earlier frames, and their tools."""
+        return dict(self.stated.filter(pl.col("id").is_in(events)).select("id", "tool").rows())
+
+    def _told(self, events: pl.DataFrame, found: list[Extra]) -> tuple[pl.DataFrame, list[Extra]]:
+        """Events with what is told of them in their own record; what is told of others."""
+        came: dict[str, int] = dict(events.select(_EVENT, "otel_ir.journal.ordinal").rows())
         now = [one for one in found if came.get(one.event) == one.ordinal]
         lacking = _lacking(events, now)
         own: dict[str, dict[str, Any]] = {}
@@ -229,10 +261,11 @@ class Weaver:
     def _state(self, events: pl.DataFrame, joined: Mask) -> None:
         """Remembers which events stated the id of their call."""
         made = self._calls_of(events, "gen_ai.tool.call.id", "gen_ai.tool.name")
-        rows = np.flatnonzero(joined & (made != 0))
+        rows = np.flatnonzero(joined & is_among(events["event.type"], _CALLS))
         if not len(rows):
             return
-        columns = [pick(events[name], rows).alias(to) for name, to in (("otel_ir.journal.ordinal", "ordinal"), (_EVENT, "id"))]
+        named = (("otel_ir.journal.ordinal", "ordinal"), (_EVENT, "id"), ("gen_ai.tool.name", "tool"))
+        columns = [pick(events[name], rows).alias(to) for name, to in named]
         bare = is_null(events["otel_ir.handoff.to"]) & is_among(events["event.type"], ("handoff",))
         bare |= is_null(events["gen_ai.tool.call.arguments"]) | is_null(events["gen_ai.tool.call.result"])
         text = bare_texts(pick(events["gen_ai.tool.call.arguments"], rows)).alias("text")
@@ -290,11 +323,14 @@ class Weaver:
         order = ["otel_ir.journal.ordinal", "otel_ir.journal.position"]
         return pl.concat([events, new], how="diagonal").select(events.columns).sort(order, maintain_order=True)
 
-    def _place(self, events: pl.DataFrame) -> tuple[pl.DataFrame, dict[int, Slot]]:
+    def _place(self, events: pl.DataFrame, moved: dict[str, int] | None = None) -> tuple[pl.DataFrame, dict[int, Slot]]:
         """Adds the helper columns of ``opened.py``; -> the slots of these events as well."""
         lacking = lacks(events)
         wants = lacking & np.uint8(IDENTITY_BITS)
         slots = np.where(wants != 0, self._keys_of(events, "otel_ir.parent_span_id"), np.uint64(0))
+        if moved:
+            for row in np.flatnonzero(is_among(events[_EVENT], (*moved,))).tolist():
+                slots[row] = moved[events[_EVENT][row]]
         rows = np.flatnonzero(slots)
         rows = rows[firsts(mixed(self.seed, slots[rows], wants[rows].astype(np.uint64)))]
         asking = (slots[rows], events["otel_ir.journal.ordinal"].to_numpy()[rows], wants[rows])
@@ -340,6 +376,7 @@ class Weaver:
             **self.traces.state(),
             "joins": self.joins.state(),
             "same": self.same.state(),
+            "inside": self.inside.state(),
             "twice": self.twice.state(),
             "once": self.once.state(),
             "weave": msgspec.msgpack.encode((self.seed, self.described, rest)),
@@ -352,6 +389,7 @@ class Weaver:
         self.traces.restore(state)
         self.joins.restore(state["joins"])
         self.same.restore(state["same"])
+        self.inside.restore(state["inside"])
         self.twice.restore(state["twice"])
         self.once.restore(state["once"])
         self.seed, described, rest = msgspec.msgpack.decode(state["weave"], strict=False)
@@ -368,6 +406,7 @@ class Weaver:
         self.opened.end_epoch((epoch + 1) * self.traces.limits.epoch - 1, first)
         self.joins.end_epoch(first or 0)  # their own bounds hold at every epoch
         self.same.end_epoch(first or 0)
+        self.inside.end_epoch(first or 0)
         self.twice.end_epoch(first or 0)
         if first is not None:
             self.once.forget(first)

@@ -21,7 +21,8 @@ COLUMNS: dict[str, tuple[str | On, ...]] = {
     "gen_ai.request.model": ("gen_ai.request.model", "model"),
     "gen_ai.response.id": ("gen_ai.response.id", "request_id"),
     "gen_ai.provider.name": ("gen_ai.provider.name", "gen_ai.system"),
-    "gen_ai.usage.input_tokens": ("gen_ai.usage.input_tokens", "input_tokens"),
+    # Newer spans also give the sum with what was read from the cache; log records do not.
+    "gen_ai.usage.input_tokens": ("input_tokens", "gen_ai.usage.input_tokens"),
     "gen_ai.usage.output_tokens": ("gen_ai.usage.output_tokens", "output_tokens"),
     "error.type": ("error_class", "error_type", "error.type"),
     "error.message": ("error.message", "error"),
@@ -56,4 +57,5 @@ DIALECT = Dialect(
     call=("agent_id", "gen_ai.conversation.id", "session.id"),
     weak=("gen_ai.tool.call.arguments",),
     remedies=REMEDIES,
+    hosts=True,
 )

@@ -1,0 +1,131 @@
+"""A tool call inside a tool call: what a framework, a client and a server say of one call, one below the other.
+
+The tool span of an agent framework and, below it, the span of an MCP server for a tool of that name are one call (``Dialect.inside`` names
+the dialects of such inner ones). The first that came is the event, of one record the outer one; the other is its duplicate, and what it
+says beyond that is told of the event. Spans that are parts of a call (a client's request, the execution) may lie between the two. A call
+of another name, or under an agent, is one of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from otel_ir.normalize.calls import Extra
+from otel_ir.normalize.dialects import DIALECTS
+from otel_ir.normalize.same import plain
+from otel_ir.normalize.table import DETAIL
+
+MAX_WAITING = 100_000
+"""Inner calls, and spans between, that are kept beyond the end of an epoch."""
+_MAX_HOPS = 4
+_INSIDE = frozenset(number for number, dialect in enumerate(DIALECTS) if dialect.inside)
+_EVENT, _ORDINAL, _TOOL, _EXECUTED = "otel_ir.event.id", "otel_ir.journal.ordinal", "gen_ai.tool.name", "otel_ir.executed"
+_FILLS = ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "otel_ir.arguments.size", "otel_ir.result.size")
+_SAID = (_TOOL, "gen_ai.tool.call.id", "error", "error.type", "error.message")
+_SEPARATORS = "_-./:"
+
+Row = Mapping[str, Any]
+Inner = tuple[str, int, str, dict[str, Any]]
+"""Event, journal record, tool, and what it says."""
+
+
+class Inside:
+    """State. ``between``: id of a span that is a part -> (id of its parent, journal record); ``waiting``: id of a span that is not there
+    yet -> the calls inside it.
+    """
+
+    def __init__(self) -> None:
+        self.between: dict[str, tuple[str, int]] = {}
+        self.waiting: dict[str, list[Inner]] = {}
+
+    def fold(self, tells: Iterable[Row], calls: Mapping[str, Row], before: Callable[[list[str]], Mapping[str, str | None]]) -> list[Extra]:
+        """``tells``: ``rows.TELL_SCHEMA`` rows of spans in journal order; ``calls``: the tool calls of this frame by id; ``before``: ids ->
+        tools of those that came in earlier frames. -> what is told of events, and which are duplicates.
+        """
+        found: list[Extra] = []
+        steps: list[tuple[int, int, Row]] = [(row[_ORDINAL], 0 if row["event.type"] == DETAIL else 2, row) for row in tells]
+        steps += [(row[_ORDINAL], 1, row) for row in calls.values()]
+        for ordinal, kind, row in sorted(steps, key=lambda one: one[:2]):
+            if kind == 0 and row["about"] is not None:
+                self.between.setdefault(row[_EVENT], (row["about"], ordinal))
+                for one in self.waiting.pop(row[_EVENT], ()):
+                    self.waiting.setdefault(self._above(row["about"]), []).append(one)
+            elif kind == 1:
+                for one in self.waiting.pop(row[_EVENT], ()):
+                    _later(row, one, found)
+            elif kind == 2 and row["dialect"] in _INSIDE and row["about"] is not None and row[_TOOL]:
+                self._inner(row, calls, before, found)
+        return found
+
+    def _above(self, span: str) -> str:
+        for _ in range(_MAX_HOPS):
+            if span not in self.between:
+                break
+            span, _ = self.between[span]
+        return span
+
+    def _inner(
+        self, row: Row, calls: Mapping[str, Row], before: Callable[[list[str]], Mapping[str, str | None]], found: list[Extra]
+    ) -> None:
+        outer = self._above(row["about"])
+        known = calls.get(outer)
+        tools = {outer: known[_TOOL]} if known else before([outer])
+        said = {name: row[name] for name in (*_FILLS, *_SAID, _EXECUTED) if row[name] is not None}
+        if outer not in tools or (known and known[_ORDINAL] > row[_ORDINAL]):
+            self.waiting.setdefault(outer, []).append((row[_EVENT], row[_ORDINAL], row[_TOOL], said))
+        elif _alike(tools[outer], row[_TOOL]):
+            found.append(Extra(row[_EVENT], row[_ORDINAL], "otel_ir.duplicate_of", outer))
+            if said.get("error"):
+                failed: dict[str, Any] = {"error": True, _EXECUTED: "yes"}
+                failed |= {name: said[name] for name in ("error.type", "error.message") if name in said and not (known and known[name])}
+                found += [Extra(outer, row[_ORDINAL], name, value) for name, value in failed.items()]
+            found += [
+                Extra(outer, row[_ORDINAL], name, said[name], fill=True)
+                for name in (*_FILLS, _EXECUTED)
+                if said.get(name) not in (None, "unknown")
+            ]
+
+    def end_epoch(self, first: int) -> None:
+        """Forgets what came before journal record ``first``, and the oldest beyond ``MAX_WAITING``."""
+        between = {span: parent for span, parent in self.between.items() if parent[1] >= first}
+        self.between = {span: between[span] for span in [*between][-MAX_WAITING:]}
+        waiting = {span: kept for span, inner in self.waiting.items() if (kept := [one for one in inner if one[1] >= first])}
+        self.waiting = {span: waiting[span] for span in [*waiting][-MAX_WAITING:]}
+
+    def state(self) -> bytes:
+        """What a checkpoint keeps (MessagePack)."""
+        return msgspec.msgpack.encode((self.between, self.waiting))
+
+    def restore(self, state: bytes) -> None:
+        """The inverse of ``state``."""
+        self.between, self.waiting = msgspec.msgpack.decode(state, type=tuple[dict[str, tuple[str, int]], dict[str, list[Inner]]])
+
+
+def _later(row: Row, inner: Inner, found: list[Extra]) -> None:
+    """The outer call comes after the inner one."""
+    event, _, tool, said = inner
+    if not _alike(row[_TOOL], tool):
+        return
+    at = row[_ORDINAL]
+    found.append(Extra(row[_EVENT], at, "otel_ir.duplicate_of", event))
+    told = {name: row[name] for name in _SAID if row[name] is not None and (name != "error" or row[name])}
+    if row[_EXECUTED] not in (None, "unknown") and said.get(_EXECUTED) != "yes":
+        told[_EXECUTED] = row[_EXECUTED]
+    found += [Extra(event, at, name, value) for name, value in told.items()]
+    found += [Extra(event, at, name, row[name], fill=name in said) for name in _FILLS if row[name] is not None]
+
+
+def _alike(outer: str | None, inner: str) -> bool:
+    """Frameworks put the server's name in front of the tool's."""
+    if outer is None:
+        return False
+    return plain(outer) == inner or (outer.endswith(inner) and outer[-len(inner) - 1] in _SEPARATORS)
+
+
+INSIDE = tuple(DIALECTS[number].name for number in sorted(_INSIDE))
+"""Dialects whose tool calls may be the inside of others."""
+
+__all__ = ["INSIDE", "Inside"]
