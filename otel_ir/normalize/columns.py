@@ -13,7 +13,7 @@ import polars as pl
 from otel_ir.decode.values import Index
 from otel_ir.model import EVENT_COLUMNS
 from otel_ir.normalize.dialects import DIALECTS
-from otel_ir.normalize.few import FEW, contains_any
+from otel_ir.normalize.few import FEW, Mask, contains_any
 from otel_ir.normalize.sources import pick
 
 LOG_MARK = "#log:"
@@ -32,6 +32,10 @@ CONTENT = ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "gen_ai.inpu
 """Columns that hold what was said and done."""
 _JSON = r'\A\s*[{\["]'
 _CUT_JSON = r'(?s)\A\s*(?:\{(?:.*[^}\s])?|\[(?:.*[^\]\s])?|"(?:.*[^"\s])?)\s*\z'
+_WORD = ((pl.col("text") >= "0") & (pl.col("text") < "[")) | ((pl.col("text") >= "\\") & (pl.col("text") < "{"))
+_WHOLE = pl.col("text").str.starts_with("{") & pl.col("text").str.ends_with("}")
+_ODD = (~(_WHOLE | (_WORD & (pl.col("text").str.len_bytes() < _LIMITS[0])))).fill_null(value=False)
+"""What has to be looked at closely: no object, and neither a text that begins like a word and is too short to have been cut."""
 _UUID = r"(?i)(?:^|[_/:-])[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$"
 _MATCHED = 1024
 """Characters of an error text that are matched against patterns."""
@@ -79,15 +83,20 @@ def agent() -> list[pl.Expr]:
     ]
 
 
+def forgiven(failing: pl.DataFrame) -> Mask:
+    """Which failures a dialect calls expected behavior, by exception type, exception message or status message."""
+    return failing.select(_expected(tuple(failing["_dialect"].unique().sort().to_list()))).to_series().to_numpy()
+
+
 @cache
-def forgiven() -> pl.Expr:
-    """``_failed`` without what a dialect calls expected behavior, by exception type, exception message or status message."""
-    patterns = [(index, "|".join(one.not_errors)) for index, one in enumerate(DIALECTS) if one.not_errors]
-    expected = pl.lit(value=False)
-    for index, pattern in patterns:
-        texts = (pl.col(name).str.slice(0, _MATCHED).str.contains(pattern) for name in ("_exception", "_text", "_message"))
-        expected |= (pl.col("_dialect") == index) & pl.any_horizontal(text.fill_null(value=False) for text in texts)
-    return (pl.col("_failed") & ~expected).alias("_failed")
+def _expected(dialects: tuple[int, ...]) -> pl.Expr:
+    expected = pl.repeat(False, pl.len(), dtype=pl.Boolean)
+    for index in dialects:
+        if DIALECTS[index].not_errors:
+            pattern = "|".join(DIALECTS[index].not_errors)
+            texts = (pl.col(name).str.slice(0, _MATCHED).str.contains(pattern) for name in ("_exception", "_text", "_message"))
+            expected |= (pl.col("_dialect") == index) & pl.any_horizontal(text.fill_null(value=False) for text in texts)
+    return expected
 
 
 def no_errors() -> list[pl.Expr]:
@@ -175,8 +184,7 @@ def cut_rows(text: pl.Series) -> Index:
     if len(text) <= FEW:
         odd = np.array([row for row, one in enumerate(text.to_list()) if one and _may_be_cut(one)], dtype=np.int64)
     else:
-        whole = pl.DataFrame([text.alias("text")]).select(pl.col("text").str.starts_with("{") & pl.col("text").str.ends_with("}"))
-        odd = np.flatnonzero(~whole["text"].fill_null(value=True).to_numpy())
+        odd = np.flatnonzero(pl.DataFrame([text.alias("text")]).select(_ODD)["text"].to_numpy())
     if not len(odd):
         return odd
     close = pl.DataFrame([pick(text, odd).alias("text")]).select(_is_cut(pl.col("text")))

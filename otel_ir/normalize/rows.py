@@ -26,6 +26,14 @@ def pick_rows(frame: pl.DataFrame, index: Index) -> pl.DataFrame:
     return frame if len(index) == frame.height else frame[pl.Series(index.astype(np.uint32))]
 
 
+def _forgiven(frame: pl.DataFrame, failing: Index) -> pl.DataFrame:
+    """``_failed`` without expected behavior."""
+    left = failing[~columns.forgiven(pick_rows(frame[["_dialect", "_exception", "_text", "_message"]], failing))]
+    failed = np.zeros(frame.height, dtype=np.bool_)
+    failed[left] = True
+    return frame.with_columns(pl.Series("_failed", failed))
+
+
 _SERVICE, _INSTANCE = "resource:service.name", "resource:service.instance.id"
 _TEXTS = {
     "service.name": (_SERVICE,),
@@ -82,7 +90,7 @@ class Rows:
             return frame if not self._logs else frame.hstack([found["_time"].alias("_time")]).with_columns(columns.log_id()).drop("_time")
         frame = pl.DataFrame([series.alias(name) for name, series in found.items()])
         if failed.any():
-            frame = frame.with_columns(columns.forgiven())
+            frame = _forgiven(frame, np.flatnonzero(failed[self._take]))
         shown = tuple(name for name in columns.CONTENT if frame[name].null_count() < frame.height)
         cut = np.zeros(frame.height, dtype=np.bool_)
         for name in shown:
