@@ -10,13 +10,11 @@ import polars as pl
 from otel_ir.decode import Batch
 from otel_ir.decode.values import Index
 from otel_ir.model import EVENT_COLUMNS, EVENT_SCHEMA
-from otel_ir.normalize import columns
+from otel_ir.normalize import columns, plain
 from otel_ir.normalize.assign import CODES, EVENTS
 from otel_ir.normalize.dialects import DIALECTS
-from otel_ir.normalize.few import FEW
 from otel_ir.normalize.hashes import mixed
 from otel_ir.normalize.messages import Call, call_frame
-from otel_ir.normalize.plain import computed, is_plain
 from otel_ir.normalize.sources import Mask, Sources, event_names, nulls, pick
 from otel_ir.normalize.table import DETAIL, EVENT_TYPE, STATED
 
@@ -24,14 +22,6 @@ from otel_ir.normalize.table import DETAIL, EVENT_TYPE, STATED
 def pick_rows(frame: pl.DataFrame, index: Index) -> pl.DataFrame:
     """``frame[index]``."""
     return frame if len(index) == frame.height else frame[pl.Series(index.astype(np.uint32))]
-
-
-def _forgiven(frame: pl.DataFrame, failing: Index) -> pl.DataFrame:
-    """``_failed`` without expected behavior."""
-    left = failing[~columns.forgiven(pick_rows(frame[["_dialect", "_exception", "_text", "_message"]], failing))]
-    failed = np.zeros(frame.height, dtype=np.bool_)
-    failed[left] = True
-    return frame.with_columns(pl.Series("_failed", failed))
 
 
 _SERVICE, _INSTANCE = "resource:service.name", "resource:service.instance.id"
@@ -62,9 +52,6 @@ _NOT_TEXT = [name for name in STATED if EVENT_COLUMNS[name].dtype != pl.String]
 _NAMES = pl.Series([one.name for one in DIALECTS], dtype=pl.String)
 _KINDS = pl.Series([None, *EVENTS[1:]], dtype=pl.String)
 _TRIPPED = pl.Series([None, True], dtype=pl.Boolean)
-_ALWAYS = [columns.event_id(), columns.event_time(), *columns.sizes()]
-_STABLE_ID, _ERRORS, _NO_ERRORS = columns.stable_id("gen_ai.agent.id"), columns.errors(), columns.no_errors()
-_THEN = [columns.executed(), *columns.agent()]
 
 
 class Rows:
@@ -79,33 +66,15 @@ class Rows:
 
     def events(self, failed: Mask, attributes: list[str]) -> pl.DataFrame:
         """The event frame without the argument columns."""
-        found = self._own() | self._stated() | self._read(failed, attributes)
+        found = self._own() | self._stated() | self._read(attributes)
         other = [name for name in _NOT_TEXT if found[name].dtype == pl.String]
         if other:
             typed = pl.DataFrame([found[name].alias(name) for name in other]).with_columns(columns.typed(name) for name in other)
             found |= {name: typed[name] for name in other}
-        if is_plain(found, failed[self._take]):
-            found |= computed(found)
-            frame = pl.DataFrame([found[name].alias(name) for name in (*EVENT_COLUMNS, *attributes)])
-            return frame if not self._logs else frame.hstack([found["_time"].alias("_time")]).with_columns(columns.log_id()).drop("_time")
-        frame = pl.DataFrame([series.alias(name) for name, series in found.items()])
-        if failed.any():
-            frame = _forgiven(frame, np.flatnonzero(failed[self._take]))
-        shown = tuple(name for name in columns.CONTENT if frame[name].null_count() < frame.height)
-        cut = np.zeros(frame.height, dtype=np.bool_)
-        for name in shown:
-            cut[columns.cut_rows(frame[name])] = True
-        frame = frame.hstack([pl.Series("_cut", cut)])
-        failing = failed.any() or frame["error"].null_count() < frame.height
-        first = [*_ALWAYS, *(_ERRORS if failing else _NO_ERRORS)]
-        if frame["gen_ai.agent.id"].null_count() < frame.height:
-            first.append(_STABLE_ID)
-        # Each step reads what the one before wrote.
-        for step in (first, _THEN, [columns.content(columns.scrubbed(frame, shown))]):
-            frame = frame.with_columns_seq(step) if frame.height <= FEW else frame.with_columns(step)
-        if self._logs:
-            frame = frame.with_columns(columns.log_id())
-        return frame[[*EVENT_COLUMNS, *attributes]]
+        failed = failed[self._take]
+        found |= plain.computed(found) if plain.is_plain(found, failed) else columns.computed(found, failed)
+        frame = pl.DataFrame([found[name].alias(name) for name in (*EVENT_COLUMNS, *attributes)])
+        return frame if not self._logs else frame.hstack([found["_time"].alias("_time")]).with_columns(columns.log_id()).drop("_time")
 
     def nodes(self, tripped: Mask) -> pl.DataFrame:
         """One row per span, and per log record that says something."""
@@ -196,12 +165,11 @@ class Rows:
             found[column] = self._sources.gather(at) if (at >= 0).any() else nulls(len(at), EVENT_COLUMNS[column].dtype)
         return found
 
-    def _read(self, failed: Mask, attributes: list[str]) -> dict[str, pl.Series]:
+    def _read(self, attributes: list[str]) -> dict[str, pl.Series]:
         """Other texts, and the helper columns of ``columns.py``."""
         wanted = _TEXTS | {name: (name, f"resource:{name}") for name in attributes}
         found = {name: self._of_events(self._sources.column(*listed)) for name, listed in wanted.items()}
         return found | {
-            "_failed": pl.Series(failed[self._take]),
             "_dialect": pl.Series(self._chosen[self._take].astype(np.uint32)),
             "otel_ir.dialect": pick(_NAMES, self._chosen[self._take]),
         }
