@@ -43,7 +43,9 @@ def _reads(dialect: Dialect, signal: str) -> bool:
 
 def assign(batch: Batch) -> NDArray[np.int64]:
     """Index of the dialect that reads each row: by scope, else by marker attributes, else the table of what applications state."""
-    known = [of_scope(name, version, batch.signal) if len(name) + len(version) < 256 else -1 for name, version in batch.scopes.iter_rows()]
+    scopes = batch.scopes.rows()
+    of = {one: of_scope(*one, batch.signal) if len(one[0]) + len(one[1]) < 256 else -1 for one in set(scopes)}
+    known = [of[one] for one in scopes]
     chosen = np.array(known, dtype=np.int64)[batch.rows["scope"].to_numpy()] if known else np.empty(0, dtype=np.int64)
     if (chosen < 0).any():
         for index, dialect in enumerate(DIALECTS):

@@ -33,10 +33,10 @@ def is_among(column: pl.Series, words: Collection[str]) -> Mask:
     if len(column) <= FEW:
         return np.array([text in words for text in column.to_list()], dtype=np.bool_)
     if len(words) > _WORDS:
-        return _filled(column.is_in(list(words)))
+        return filled(column.is_in(list(words)))
     found = np.zeros(len(column), dtype=np.bool_)
     for word in words:
-        found |= _filled(column == word)
+        found |= filled(column == word)
     return found
 
 
@@ -44,7 +44,7 @@ def contains_any(column: pl.Series, parts: Collection[str]) -> Mask:
     """Rows whose text contains one of the parts; null contains none."""
     if len(column) <= FEW:
         return np.array([text is not None and any(part in text for part in parts) for text in column.to_list()], dtype=np.bool_)
-    return _filled(column.str.contains_any(list(parts)))
+    return filled(column.str.contains_any(list(parts)))
 
 
 def matches(column: pl.Series, pattern: str) -> Mask:
@@ -52,10 +52,11 @@ def matches(column: pl.Series, pattern: str) -> Mask:
     if len(column) <= FEW:
         search = _compiled(pattern).search
         return np.array([text is not None and search(text) is not None for text in column.to_list()], dtype=np.bool_)
-    return _filled(column.str.contains(pattern))
+    return filled(column.str.contains(pattern))
 
 
-def _filled(mask: pl.Series) -> Mask:
+def filled(mask: pl.Series) -> Mask:
+    """A column of truth values; null is none."""
     return (mask.fill_null(value=False) if mask.null_count() else mask).to_numpy()
 
 

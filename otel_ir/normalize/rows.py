@@ -62,6 +62,7 @@ class Rows:
         self._logs = batch.signal == "logs"
         self._take = np.flatnonzero(codes > 0)
         self._all = len(self._take) == batch.rows.height
+        self._gathered: dict[str, pl.Series] = {}
         self._telling = np.zeros(batch.rows.height, dtype=np.bool_)
 
     def events(self, failed: Mask, attributes: list[str]) -> pl.DataFrame:
@@ -84,8 +85,8 @@ class Rows:
             "agent_id": self._column("gen_ai.agent.id"),
             "conversation": self._column("gen_ai.conversation.id"),
             "user": self._column("user.id"),
-            "tripped": pick(_TRIPPED, tripped),
-            "event_type": pick(_KINDS, self._codes),
+            "tripped": pick(_TRIPPED, tripped) if tripped.any() else nulls(len(tripped), pl.Boolean),
+            "event_type": self._kinds,
         }
         if self._logs:
             found |= self._leaves()
@@ -104,7 +105,7 @@ class Rows:
         times = (rows[name].to_numpy().astype(np.uint64) for name in ("time", "observed"))
         digest = mixed(0, sums, *times, rows["event_name"], self._batch.body_texts, rows["trace_id"], rows["span_id"])
         describing = pl.Series([not dialect.call for dialect in DIALECTS])[pl.Series(self._chosen)]
-        kinds = pl.DataFrame({"kind": pick(_KINDS, self._codes), "describes": describing & pl.Series(np.isin(self._codes, _DESCRIBING))})
+        kinds = pl.DataFrame({"kind": self._kinds, "describes": describing & pl.Series(np.isin(self._codes, _DESCRIBING))})
         return {
             "parent_span_id": rows["span_id"],
             "span_id": pl.Series(digest).cast(pl.String),
@@ -147,12 +148,19 @@ class Rows:
         return call_frame(self._batch.rows, self._service, found, rejected)
 
     @cached_property
+    def _kinds(self) -> pl.Series:
+        return pick(_KINDS, self._codes)
+
+    @cached_property
     def _service(self) -> pl.Series:
         return self._sources.column(_SERVICE)
 
     def _column(self, column: str) -> pl.Series:
-        at = self._positions[column]
-        return self._sources.gather(at) if (at >= 0).any() else nulls(len(at))
+        """The text of a stated column for all rows, null where there is none."""
+        if column not in self._gathered:
+            at = self._positions.get(column)
+            self._gathered[column] = self._sources.gather(at) if at is not None else nulls(len(self._codes))
+        return self._gathered[column]
 
     def _of_events(self, series: pl.Series) -> pl.Series:
         return series if self._all else pick(series, self._take)
@@ -161,8 +169,13 @@ class Rows:
         """Stated columns as text; those that nobody states in their own type."""
         found = {}
         for column in STATED:
-            at = self._positions[column][self._take]
-            found[column] = self._sources.gather(at) if (at >= 0).any() else nulls(len(at), EVENT_COLUMNS[column].dtype)
+            at = self._positions.get(column)
+            if self._all and at is not None:
+                found[column] = self._column(column)
+            elif at is not None and (at[self._take] >= 0).any():
+                found[column] = self._sources.gather(at[self._take])
+            else:
+                found[column] = nulls(len(self._take), EVENT_COLUMNS[column].dtype)
         return found
 
     def _read(self, attributes: list[str]) -> dict[str, pl.Series]:
@@ -187,7 +200,7 @@ class Rows:
             "_received": rows["received"],
             "_dropped": rows["dropped_attributes_count"],
             "start_time": start,
-            "event.type": pick(_KINDS, self._codes[self._take]),
+            "event.type": self._of_events(self._kinds),
             "trace_id": rows["trace_id"],
             "span_id": rows["span_id"],
             "otel_ir.parent_span_id": parent,
