@@ -28,6 +28,8 @@ _STRING_TAG, _INT_TAG = 0x0A, 0x18
 _MAX_VARINT = 10
 _FEW = 64
 """Up to so many values, one by one is quicker than a dozen vector operations."""
+_MANY_OTHERS = 4
+"""Where so many times more values are there than are asked for, these are copied; else all are laid out."""
 # Largest whole value whose payload length still fits 1, 2, 3, 4 varint bytes, tag and length included.
 _HEADER_STEPS = (2 + (1 << 7), 3 + (1 << 14), 4 + (1 << 21), 5 + (1 << 28))
 
@@ -39,6 +41,8 @@ def texts(values: pa.BinaryArray, take: Index) -> pl.Series:
         return pl.Series(dtype=pl.String)
     if size <= _FEW:
         return pl.Series([any_text(values[index].as_py()) for index in take.tolist()], dtype=pl.String)
+    if _MANY_OTHERS * size < len(values):
+        values, take = values.take(pa.array(take)), np.arange(size)
     start, end, data = _layout(values)
     plain = _is_plain(start, end, data)[take]
     found = _utf8(_payloads(start, end, data)[pl.Series(take.astype(np.uint32) * 2 + 1)])

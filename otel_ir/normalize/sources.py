@@ -203,13 +203,14 @@ class Sources:
         attributes = self.batch.resource_attributes
         owner = self.batch.rows["resource"].to_numpy()
         count = int(owner.max()) + 1 if len(owner) else 0
-        for key in attributes.keys:
-            if key not in wanted or not count:
-                continue
-            entries = attributes.entries(key)
+        present = [key for key in attributes.keys if key in wanted] if count else []
+        if not present:
+            return
+        stretches = [attributes.entries(key) for key in present]
+        self._chunks.append(attributes.texts(np.concatenate(stretches)))
+        for key, entries in zip(present, stretches, strict=True):
             of_resource = np.full(max(count, int(attributes.row[entries].max()) + 1), -1, dtype=np.int64)
             of_resource[attributes.row[entries]] = np.arange(self._length, self._length + len(entries), dtype=np.int64)
-            self._chunks.append(attributes.texts(entries))
             self._length += len(entries)
             positions = of_resource[owner]
             rows = np.flatnonzero(positions >= 0)
