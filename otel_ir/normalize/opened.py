@@ -20,7 +20,7 @@ IDENTITY, LEARNT = PATCH_COLUMNS[:6], PATCH_COLUMNS[6:]
 LACKS = "lacks"
 """Helper column of events beside ``SLOT``: a mask of what they lack."""
 _OWN = ("service.name", "trace_id", "otel_ir.parent_span_id", *(name for name in IDENTITY if name != "otel_ir.agent.id_source"))
-_OPEN_SCHEMA = pl.Schema(
+OPEN_SCHEMA = pl.Schema(
     {name: EVENT_SCHEMA[name] for name in (EVENT, ORDINAL, POSITION, *_OWN, *LEARNT)} | {SLOT: pl.UInt64, LACKS: pl.UInt8}
 )
 _POINT_SCHEMA = pl.Schema({name: PATCH_SCHEMA[name] for name in (EVENT, ORDINAL, *LEARNT, *TOLD_COLUMNS)})
@@ -100,14 +100,14 @@ class Opened:
     def __init__(self) -> None:
         self._old: deque[tuple[int, pl.DataFrame]] = deque()
         """(newest ordinal, events)"""
-        self._new = _OPEN_SCHEMA.to_frame()
+        self._new = OPEN_SCHEMA.to_frame()
         self._said: dict[str, tuple[int, dict[str, Any]]] = {}
         """event -> (its ordinal, what was learnt about it later)"""
 
     def add(self, events: pl.DataFrame) -> None:
         """Events with their own values, and the helper columns."""
         if events.height:
-            self._new = self._new.vstack(events[_OPEN_SCHEMA.names()])
+            self._new = self._new.vstack(events[OPEN_SCHEMA.names()])
             if self._new.n_chunks() > _MAX_CHUNKS:
                 self._new = self._new.rechunk()
 
@@ -170,7 +170,7 @@ class Opened:
         """Closes the epoch that ends with journal record ``ordinal``; forgets events from before ``first``."""
         if self._new.height:
             self._old.append((ordinal, solid(self._new)))
-            self._new = _OPEN_SCHEMA.to_frame()
+            self._new = OPEN_SCHEMA.to_frame()
         if first is not None:
             while self._old and self._old[0][0] < first:
                 self._old.popleft()
@@ -178,12 +178,12 @@ class Opened:
 
     def state(self) -> tuple[pl.DataFrame, dict[str, Any]]:
         """What a checkpoint keeps; at the end of an epoch only."""
-        events = pl.concat([_OPEN_SCHEMA.to_frame(), *(part for _, part in self._old)])
+        events = pl.concat([OPEN_SCHEMA.to_frame(), *(part for _, part in self._old)])
         return events, {"parts": [(newest, part.height) for newest, part in self._old], "said": self._said}
 
     def restore(self, events: pl.DataFrame, rest: dict[str, Any]) -> None:
         """The inverse of ``state``."""
-        self._new, self._said = _OPEN_SCHEMA.to_frame(), {event: (at, said) for event, (at, said) in rest["said"].items()}
+        self._new, self._said = OPEN_SCHEMA.to_frame(), {event: (at, said) for event, (at, said) in rest["said"].items()}
         self._old, start = deque(), 0
         for newest, height in rest["parts"]:
             self._old.append((newest, events.slice(start, height)))

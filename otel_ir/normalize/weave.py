@@ -23,10 +23,10 @@ from otel_ir.normalize.identity import NOBODY, Identity, TraceLimits, Traces, ag
 from otel_ir.normalize.join_rows import SCOPE, join_rows, trace_keys
 from otel_ir.normalize.joins import Joins
 from otel_ir.normalize.once import Erring, Once
-from otel_ir.normalize.opened import IDENTITY_BITS, LACKS, LEARNT, Opened, identity, lacks, nobody, with_nobody
+from otel_ir.normalize.opened import IDENTITY_BITS, LACKS, LEARNT, OPEN_SCHEMA, Opened, identity, lacks, nobody, with_nobody
 from otel_ir.normalize.rows import DESCRIBES
 from otel_ir.normalize.same import Same
-from otel_ir.normalize.slots import AGENT, CONVERSATION, SLOT, USER
+from otel_ir.normalize.slots import AGENT, CONVERSATION, FIELDS, SLOT, USER
 from otel_ir.normalize.sources import pick
 from otel_ir.normalize.twice import INNER, NESTED, Answer, Twice
 
@@ -40,6 +40,7 @@ _EVENT, _ARGUMENTS = "otel_ir.event.id", "gen_ai.tool.call.arguments"
 _PLACE = ("trace_id", "span_id", "otel_ir.parent_span_id")
 _ANSWER = (_EVENT, "otel_ir.journal.ordinal", "start_time", "event_time")
 _MAX_CHUNKS = 64
+_FIELDS = np.array(FIELDS, dtype=np.uint8)[:, None]
 
 
 @dataclass(slots=True)
@@ -71,19 +72,20 @@ class Weaver:
         """
         starts: list[Any] = [frame[name].min() for frame, name in ((events, "otel_ir.journal.ordinal"), (nodes, "ordinal"))]
         since = min((start for start in starts if start is not None), default=0)
-        nodes, keys, parents, identities, repeated = self._add(nodes)
+        nodes, keys, parents, scopes, identities, repeated = self._add(nodes)
         if repeated is not None:
             events = _without(events, repeated, "otel_ir.journal.ordinal", "otel_ir.journal.position")
             calls = _without(calls, repeated, "ordinal", "position")
             tells = tells if tells is None else _without(tells, repeated, "otel_ir.journal.ordinal", "otel_ir.journal.position")
+        rows = _rows_of(events, nodes)
         changed = self.traces.wake(keys)
         lent = self.traces.lend(*self._offers(nodes, keys, parents, identities))
         events, passed_on = self._once(events, keys)
         events = self._twice(events)
         events, told = self._same(events, tells)
-        events, extras = self._join(events, nodes, calls)
+        events, extras = self._join(events, nodes, calls, None if rows is None else scopes[rows])
         extras = passed_on + told + extras
-        woven, touched = self._first(*self._place(events))
+        woven, touched = self._first(*self._place(events, None if rows is None else parents[rows]))
         patches = self.opened.patch(self.traces.changes(np.concatenate([changed, lent, touched]), since))
         if extras:
             learnt = [(one.event, one.ordinal, one.column, one.value, one.fill) for one in extras]
@@ -126,8 +128,10 @@ class Weaver:
                 own.setdefault(one.event, {})[one.column] = one.value
         return _set(events, own), [one for one in found if came.get(one.event) != one.ordinal]
 
-    def _add(self, nodes: pl.DataFrame) -> tuple[pl.DataFrame, Keys, Keys, Numbers, pl.DataFrame | None]:
-        """The spans that are new, with their keys, their parents' keys, and the numbers of what they say; and those that are not."""
+    def _add(self, nodes: pl.DataFrame) -> tuple[pl.DataFrame, Keys, Keys, Keys, Numbers, pl.DataFrame | None]:
+        """The spans that are new, with keys of them, of their parents and their traces, and the numbers of what they say; and those that
+        are not.
+        """
         tenant, sender, trace, span, parent = hashed(self.seed, *(nodes[name] for name in (*_SPAN, "parent_span_id")))
         scope = mixed(self.seed, tenant, sender, trace)
         keys = mixed(self.seed, scope, span)
@@ -135,9 +139,9 @@ class Weaver:
         identities = self._identities(nodes)
         new = self.traces.nodes.add(keys, parents, nodes["ordinal"].to_numpy().astype(np.uint64), identities.astype(np.uint64))
         if new.all():
-            return nodes, keys, parents, identities, None
+            return nodes, keys, parents, scope, identities, None
         kept = pl.Series(new)
-        return nodes.filter(kept), keys[new], parents[new], identities[new], nodes.filter(~kept)
+        return nodes.filter(kept), keys[new], parents[new], scope[new], identities[new], nodes.filter(~kept)
 
     def _offers(self, nodes: pl.DataFrame, keys: Keys, parents: Keys, identities: Numbers) -> tuple[Keys, Numbers, Numbers]:
         """What spans lend their siblings; a log record that describes a span speaks for it, from when both are there."""
@@ -200,11 +204,13 @@ class Weaver:
         woven, _ = self._first(*self._place(events))
         return Woven(woven, PATCH_SCHEMA.to_frame())
 
-    def _join(self, events: pl.DataFrame, nodes: pl.DataFrame, calls: pl.DataFrame) -> tuple[pl.DataFrame, list[Extra]]:
+    def _join(
+        self, events: pl.DataFrame, nodes: pl.DataFrame, calls: pl.DataFrame, scopes: Keys | None
+    ) -> tuple[pl.DataFrame, list[Extra]]:
         """Call ids, calls that only messages know, guardrail verdicts (joins.py)."""
         joined = is_among(events["event.type"], _JOINED)
         if joined.any():
-            self._state(events, joined)
+            self._state(events, joined, scopes)
         if calls.height:
             calls = calls.with_columns(
                 trace=_key(pl.col("trace_id").fill_null(""), pl.lit("")),
@@ -221,9 +227,9 @@ class Weaver:
         own, derived, extras = self.joins.fold(tools, calls.to_dicts(), tripped.to_dicts())
         return self._derived(_set(events, own), derived), extras
 
-    def _state(self, events: pl.DataFrame, joined: Mask) -> None:
+    def _state(self, events: pl.DataFrame, joined: Mask, scopes: Keys | None) -> None:
         """Remembers which events stated the id of their call."""
-        made = self._calls_of(events, "gen_ai.tool.call.id", "gen_ai.tool.name")
+        made = self._calls_of(events, "gen_ai.tool.call.id", "gen_ai.tool.name", scopes)
         rows = np.flatnonzero(joined & (made != 0))
         if not len(rows):
             return
@@ -256,12 +262,13 @@ class Weaver:
         found = found.group_by("call", maintain_order=True).agg(pl.struct("id", "ordinal", "bare", "text").head(MAX_ALIKE).alias("stated"))
         return calls.join(found, on="call", how="left", maintain_order="left")
 
-    def _calls_of(self, frame: pl.DataFrame, call_id: str, tool: str) -> Keys:
-        """A number for the call that a row describes, 0 where it does not say which."""
+    def _calls_of(self, frame: pl.DataFrame, call_id: str, tool: str, scopes: Keys | None = None) -> Keys:
+        """A number for the call that a row describes, 0 where it does not say which. ``scopes``: of the rows, where they are known."""
         if frame[call_id].null_count() == frame.height:
             return np.zeros(frame.height, dtype=np.uint64)
-        tenant, sender, trace, calls, tools = hashed(self.seed, *_scope(frame), frame[call_id], frame[tool])
-        calls = mixed(self.seed, mixed(self.seed, tenant, sender, trace), calls, tools)
+        if scopes is None:
+            scopes = mixed(self.seed, *_scope(frame))
+        calls = mixed(self.seed, scopes, *hashed(self.seed, frame[call_id], frame[tool]))
         return _where(frame[tool], _where(frame[call_id], calls))
 
     def _derived(self, events: pl.DataFrame, derived: list[dict[str, Any]]) -> pl.DataFrame:
@@ -280,24 +287,27 @@ class Weaver:
         order = ["otel_ir.journal.ordinal", "otel_ir.journal.position"]
         return pl.concat([events, new], how="diagonal").select(events.columns).sort(order, maintain_order=True)
 
-    def _place(self, events: pl.DataFrame) -> tuple[pl.DataFrame, Numbers, Numbers]:
+    def _place(self, events: pl.DataFrame, parents: Keys | None = None) -> tuple[pl.DataFrame, Numbers, Numbers]:
         """Adds the helper columns of ``opened.py``; -> the events that have a slot as well, and these slots."""
+        if parents is None or len(parents) != events.height:  # calls of messages became events
+            parents = self._keys_of(events, "otel_ir.parent_span_id")
         lacking = lacks(events)
         wants = lacking & np.uint8(IDENTITY_BITS)
-        slots = np.where(wants != 0, self._keys_of(events, "otel_ir.parent_span_id"), np.uint64(0))
+        slots = np.where(wants != 0, _where(events["trace_id"], parents), np.uint64(0))
         rows = np.flatnonzero(slots)
         touched = self.traces.open(slots[rows], events["otel_ir.journal.ordinal"].to_numpy()[rows], wants[rows])
         return events.hstack([pl.Series(SLOT, slots), pl.Series(LACKS, lacking)]), rows, touched
 
     def _first(self, events: pl.DataFrame, rows: Numbers, slots: Numbers) -> tuple[pl.DataFrame, Numbers]:
         """Events with the identity known as of their record; those that may still improve are kept."""
-        self.opened.add(
-            events.filter((pl.col(SLOT) != 0) | (pl.col(LACKS) > IDENTITY_BITS) | _awaits_more())
-            if events.height > FEW
-            else _some(events, _opens(events))
-        )
+        if events.height > FEW:
+            opens = events.select((pl.col(SLOT) != 0) | (pl.col(LACKS) > IDENTITY_BITS) | _awaits_more()).to_series()
+            self.opened.add(events if opens.all() else events[OPEN_SCHEMA.names()].filter(opens))
+        else:
+            self.opened.add(_some(events, _opens(events)))
         columns = events.columns[:-2]
         who, source = self.traces.known(slots, events["otel_ir.journal.ordinal"].to_numpy()[rows])
+        who[((events[LACKS].to_numpy()[rows] >> _FIELDS) & 1) == 0] = 0
         if who.any():
             everybody, sources = np.zeros((3, events.height), dtype=np.int64), np.zeros(events.height, dtype=np.int64)
             everybody[:, rows], sources[rows] = who, source
@@ -466,6 +476,16 @@ def _event_row(row: dict[str, Any], who: Identity) -> dict[str, Any]:
         "otel_ir.journal.ordinal": row["ordinal"],
         "otel_ir.journal.position": row["position"],
     }
+
+
+def _rows_of(events: pl.DataFrame, nodes: pl.DataFrame) -> Numbers | None:
+    """The node of each event, None where they are not one to one."""
+    rows = np.flatnonzero(~is_null(nodes["event_type"]))
+    if len(rows) != events.height:
+        return None
+    pairs = (("ordinal", "otel_ir.journal.ordinal"), ("position", "otel_ir.journal.position"))
+    same = all(np.array_equal(nodes[theirs].to_numpy()[rows], events[ours].to_numpy()) for theirs, ours in pairs)
+    return rows if same else None
 
 
 def _offers(nodes: pl.DataFrame, parents: Keys, identities: Numbers) -> tuple[Keys, Numbers, Numbers]:
