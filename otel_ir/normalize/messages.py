@@ -241,9 +241,9 @@ class _Part(msgspec.Struct, gc=False):
 
 
 class _Message(msgspec.Struct, gc=False):
-    role: Any = None
     parts: list[_Part] | None = None
     tool_calls: Any = None
+    tool_call_id: msgspec.Raw = msgspec.Raw()
 
 
 _MESSAGE = msgspec.json.Decoder(_Message)
@@ -262,7 +262,7 @@ def _read(message: bytes) -> tuple[Call, ...]:
         found = _MESSAGE.decode(message)
     except UNREADABLE:
         found = None
-    if found is None or found.tool_calls is not None or found.role == "tool" or b"approval" in message:
+    if found is None or found.tool_calls is not None or found.tool_call_id or b"approval" in message:
         outer = raws(message)
         return tuple(_of_message(outer, _text(outer, "role")))
     return tuple(_call(part) for part in found.parts or () if part.type in ("tool_call", "tool_call_response"))
