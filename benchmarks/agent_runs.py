@@ -31,7 +31,7 @@ Attributes = dict[str, str | int]
 def agent_runs(
     spans: int, *, identity: str, content: bool, per_request: int, anchor: int, seed: int = 1
 ) -> tuple[list[bytes], Counter[Any]]:
-    """Requests of at least ``spans`` spans around the time ``anchor`` (Unix ns), and how many events of (type, agent's name) they must give."""
+    """Requests of at least ``spans`` spans around the time ``anchor`` (Unix ns), and how many events of (type, agent's name) they give."""
     chance = random.Random(seed)
     runs = -(-spans // PER_RUN)
     ended = []

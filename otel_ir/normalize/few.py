@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 FEW = 16
 """Up to so many rows."""
-_WORDS = 8
+_WORDS = 2
 """Up to so many words, comparing with each is quicker than a set of them."""
 Mask = NDArray[np.bool_]
 

@@ -119,8 +119,12 @@ class Opened:
         about = self._where(pl.col(SLOT).is_in(changes[SLOT].unique().implode()), opened)
         # A row older than its slot belongs to an earlier one of that name, which was forgotten.
         later = (pl.col("at") > pl.col(ORDINAL)) & (pl.col(ORDINAL) >= pl.col("opened"))
-        now = about.join(changes, on=SLOT, how="inner").filter(later & (pl.col(LACKS) & pl.col("better") != 0))
-        now = self._with_said(now.sort("at", ORDINAL, POSITION, maintain_order=True)).with_columns(**identity())
+        # Numbers are joined and sorted; the texts that belong to them are gathered once, at the end.
+        asked = about[[SLOT, ORDINAL, POSITION, LACKS]].with_row_index("event")
+        pairs = asked.join(changes[[SLOT, "at", "opened", "better"]].with_row_index("change"), on=SLOT, how="inner")
+        pairs = pairs.filter(later & (pl.col(LACKS) & pl.col("better") != 0)).sort("at", ORDINAL, POSITION, maintain_order=True)
+        now = about[pairs["event"]].hstack(changes.drop(SLOT)[pairs["change"]])
+        now = self._with_said(now).with_columns(**identity())
         return now.with_columns(pl.col("at").alias(ORDINAL), *_NOTHING_TOLD).select(PATCH_SCHEMA.names())
 
     def learn(self, traces: Traces, patches: pl.DataFrame, learnt: Sequence[tuple[str, int, str, Any, bool]], since: int) -> pl.DataFrame:

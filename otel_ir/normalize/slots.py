@@ -40,19 +40,13 @@ class Identities:
         return self._count
 
     def enter(self, seed: int, keys: Keys, said: pl.DataFrame) -> Numbers:
-        """``keys``: a hash of what each row says, 0 for nothing; ``said``: these rows' columns ``SAID``. -> numbers of their identities."""
-        numbers = np.zeros(len(keys), dtype=np.int64)
-        rows = np.flatnonzero(keys)
-        if not len(rows):
-            return numbers
-        found = self._index.find(keys[rows])
-        new = found < 0
-        if new.any():
-            fresh = rows[new]
+        """``keys``: a hash of what each row says; ``said``: that, columns ``SAID``. -> numbers of their identities."""
+        numbers = self._index.find(keys)
+        fresh = np.flatnonzero(numbers < 0)
+        if len(fresh):
             fresh = fresh[firsts(keys[fresh])]
-            self._add(seed, keys[fresh], said[SAID][pl.Series(fresh.astype(np.uint32))])
-            found = self._index.find(keys[rows])
-        numbers[rows] = found
+            self._add(seed, keys[fresh], said[pl.Series(fresh.astype(np.uint32))])
+            numbers = self._index.find(keys)
         return numbers
 
     def _add(self, seed: int, keys: Keys, said: pl.DataFrame) -> None:

@@ -26,7 +26,7 @@ from otel_ir.normalize.once import Erring, Once
 from otel_ir.normalize.opened import IDENTITY_BITS, LACKS, LEARNT, OPEN_SCHEMA, Opened, identity, lacks, nobody, with_nobody
 from otel_ir.normalize.rows import DESCRIBES
 from otel_ir.normalize.same import Same
-from otel_ir.normalize.slots import AGENT, CONVERSATION, FIELDS, SLOT, USER
+from otel_ir.normalize.slots import AGENT, CONVERSATION, FIELDS, SAID, SLOT, USER
 from otel_ir.normalize.sources import pick
 from otel_ir.normalize.twice import INNER, NESTED, Answer, Twice
 
@@ -172,13 +172,14 @@ class Weaver:
         stated = [nodes[name] for name in _SELF if nodes[name].null_count() < nodes.height]
         if not stated:
             return np.zeros(nodes.height, dtype=np.int64)
-        keys = mixed(self.seed, nodes["service.name"], *(nodes[name] for name in _SELF))
-        if not any(one.null_count() == 0 for one in stated):
-            says = np.zeros(nodes.height, dtype=np.bool_)
-            for one in stated:
-                says |= ~is_null(one)
-            keys = np.where(says, keys, np.uint64(0))
-        return self.traces.identities.enter(self.seed, keys, nodes)
+        says = np.zeros(nodes.height, dtype=np.bool_)
+        for one in stated:
+            says |= ~is_null(one)
+        rows = np.flatnonzero(says)
+        said = _some(nodes[SAID], rows)
+        numbers = np.zeros(nodes.height, dtype=np.int64)
+        numbers[rows] = self.traces.identities.enter(self.seed, mixed(self.seed, *(said[name] for name in SAID)), said)
+        return numbers
 
     def _once(self, events: pl.DataFrame, arrived: Keys) -> tuple[pl.DataFrame, list[Extra]]:
         """An error counts once, on the leaf (once.py)."""
