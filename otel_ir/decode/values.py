@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 Index = NDArray[np.int64]
-Places, Bytes = NDArray[np.int32], NDArray[np.uint8]
+Places = NDArray[np.int32]
+Bytes = NDArray[np.uint8]
 
 # Tags of AnyValue's members (field number << 3 | wire type), common.proto.
 _STRING_TAG, _INT_TAG = 0x0A, 0x18

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from otel_ir.decode import Batch
 from otel_ir.model import EventType
 from otel_ir.normalize.dialects import DIALECTS
-from otel_ir.normalize.few import FEW
-from otel_ir.normalize.sources import Mask, Sources
+from otel_ir.normalize.few import FEW, Mask
+from otel_ir.normalize.sources import Sources
 from otel_ir.normalize.table import DETAIL, EVENT_TYPE, NO_EVENT, Dialect
 
 EVENTS = (NO_EVENT, *EventType, DETAIL)
@@ -48,7 +48,7 @@ def _reads(dialect: Dialect, signal: str) -> bool:
 
 def assign(batch: Batch) -> NDArray[np.int64]:
     """Index of the dialect that reads each row: by scope, else by marker attributes, else the table of what applications state."""
-    chosen = _of_scopes(batch)[batch.rows["scope"].to_numpy()]
+    chosen: NDArray[np.int64] = _of_scopes(batch)[batch.rows["scope"].to_numpy()]
     if (chosen < 0).any():
         for index, dialect in enumerate(DIALECTS):
             for marker in dialect.markers:

@@ -232,7 +232,8 @@ class Traces:
         slots = self.slots.find(keys)
         found: NDArray[np.bool_] = (slots >= 0) & (keys != 0)
         found[found] = self.slots.rows[ORDINAL, slots[found] - self.slots.first] <= at[found]
-        return found | (keys == 0)
+        found |= keys == 0
+        return found
 
     def changes(self, slots: Numbers, since: int) -> pl.DataFrame | None:
         """The journal records, from ``since`` on, at which these slots learnt something that is wanted; None where there is none.

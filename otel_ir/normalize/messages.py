@@ -17,8 +17,8 @@ import numpy as np
 import polars as pl
 
 from otel_ir.normalize.columns import event_time
-from otel_ir.normalize.few import contains_any
-from otel_ir.normalize.sources import Mask, Sources, pick
+from otel_ir.normalize.few import Mask, contains_any
+from otel_ir.normalize.sources import Sources, pick
 from otel_ir.normalize.unwrap import UNREADABLE, members, raw_list, raw_text, raws
 
 MAX_MESSAGES = 256

@@ -13,9 +13,10 @@ from otel_ir.model import EVENT_COLUMNS, EVENT_SCHEMA
 from otel_ir.normalize import columns, plain
 from otel_ir.normalize.assign import CODES, EVENTS
 from otel_ir.normalize.dialects import DIALECTS
+from otel_ir.normalize.few import Mask
 from otel_ir.normalize.hashes import mixed
 from otel_ir.normalize.messages import Call, call_frame
-from otel_ir.normalize.sources import Mask, Sources, event_names, nulls, pick
+from otel_ir.normalize.sources import Sources, event_names, nulls, pick
 from otel_ir.normalize.table import DETAIL, EVENT_TYPE, STATED
 
 

@@ -68,7 +68,8 @@ class Identities:
 
     def values(self, field: int, numbers: Numbers) -> Keys:
         """What identities say of a field, as numbers: equal where that is equal, 0 for nothing."""
-        return self._values[field][numbers]
+        values: Keys = self._values[field][numbers]
+        return values
 
     def texts(self, who: Numbers, source: Numbers) -> list[pl.Series]:
         """Of rows of three identities (who says the agent, the conversation, the user): columns ``_TEXTS`` and ``s_source``."""
