@@ -74,7 +74,7 @@ def _sizes(folding: Folding) -> dict[str, int]:
         "twice": len(weaver.twice.answers),
         "opened": sum(part.height for _, part in weaver.opened._old) + weaver.opened._new.height,
         "said": len(weaver.opened._said),
-        "failed": len(weaver.failed),
+        "failed": len(weaver.once.failed) + len(weaver.once.counting),
         "stated": weaver.stated.height,
         "who": len(detect.words.who.values),
         "tools": len(detect.words.tools.values),
