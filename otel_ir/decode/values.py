@@ -21,12 +21,16 @@ from numpy.typing import NDArray
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 Index = NDArray[np.int64]
+Places = NDArray[np.int32]
+Bytes = NDArray[np.uint8]
 
 # Tags of AnyValue's members (field number << 3 | wire type), common.proto.
 _STRING_TAG, _INT_TAG = 0x0A, 0x18
 _MAX_VARINT = 10
 _FEW = 64
 """Up to so many values, one by one is quicker than a dozen vector operations."""
+_MANY_OTHERS = 4
+"""Where so many times more values are there than are asked for, these are copied; else all are laid out."""
 # Largest whole value whose payload length still fits 1, 2, 3, 4 varint bytes, tag and length included.
 _HEADER_STEPS = (2 + (1 << 7), 3 + (1 << 14), 4 + (1 << 21), 5 + (1 << 28))
 
@@ -38,61 +42,103 @@ def texts(values: pa.BinaryArray, take: Index) -> pl.Series:
         return pl.Series(dtype=pl.String)
     if size <= _FEW:
         return pl.Series([any_text(values[index].as_py()) for index in take.tolist()], dtype=pl.String)
-    start, end, data = _layout(values, take)
-    headers, plain = _string_headers(start, end, data)
-    raw = pl.from_arrow(values)
-    assert isinstance(raw, pl.Series)
-    if not plain.all():
-        headers = np.where(plain, headers, end - start)
-    frame = pl.DataFrame({"raw": raw[pl.Series(take.astype(np.uint32))], "header": headers})
-    found = frame.select(pl.col("raw").bin.slice("header").cast(pl.String, strict=False))["raw"]
+    if _MANY_OTHERS * size < len(values):
+        values, take = values.take(pa.array(take)), np.arange(size)
+    start, end, data = _layout(values)
+    plain = _is_plain(start, end, data)[take]
+    found = _utf8(_payloads(start, end, data)[pl.Series(take.astype(np.uint32) * 2 + 1)])
     # A receiver has refused invalid UTF-8 already; what comes here anyway is read by the runtime, with replacement characters.
     odd = np.flatnonzero(~plain) if found.null_count() == 0 else np.flatnonzero(~plain | found.is_null().to_numpy())
     if not len(odd):
         return found
-    slots = np.arange(size, dtype=np.int64)
-    slots[odd] = size + np.arange(len(odd), dtype=np.int64)
-    return pl.concat([found, _odd_texts(values, take[odd], start[odd], end[odd], data)], rechunk=True)[pl.Series(slots.astype(np.uint32))]
+    slots = np.arange(size, dtype=np.uint32)
+    slots[odd] = size + np.arange(len(odd), dtype=np.uint32)
+    return pl.concat([found, _odd_texts(values, take[odd], start, end, data)], rechunk=True)[pl.Series(slots)]
 
 
-def _layout(values: pa.BinaryArray, take: Index) -> tuple[Index, Index, NDArray[np.uint8]]:
+def _layout(values: pa.BinaryArray) -> tuple[Places, Places, Bytes]:
+    """Where each value begins and ends, and the bytes of all."""
     _, offsets, content = values.buffers()
     bounds = np.frombuffer(offsets, dtype=np.int32)[values.offset : values.offset + len(values) + 1]
     # One spare byte, so that the tag of an empty last value can be looked at.
     data = np.frombuffer(content, dtype=np.uint8) if content is not None and content.size else np.zeros(1, dtype=np.uint8)
-    return bounds[:-1][take].astype(np.int64), bounds[1:][take].astype(np.int64), data
+    return bounds[:-1], bounds[1:], data
 
 
-def _string_headers(start: Index, end: Index, data: NDArray[np.uint8]) -> tuple[Index, NDArray[np.bool_]]:
-    """Bytes before the text, and whether the value is nothing but one string with a minimal length prefix."""
-    total = end - start
-    header = np.full(len(total), 2, dtype=np.int64)
-    for step in _HEADER_STEPS:
-        header += total >= step
-    last = len(data) - 1
+def _headers(total: Places) -> Places:
+    """Bytes before the text, if the value is a string: the tag, and a minimal length prefix."""
+    header = np.full(len(total), 2, dtype=np.int32)
+    long = np.flatnonzero(total >= _HEADER_STEPS[0])
+    for step in _HEADER_STEPS if len(long) else ():
+        header[long] += total[long] >= step
+    return header
+
+
+def _payloads(start: Places, end: Places, data: Bytes) -> pl.Series:
+    """Every value without its header. The same bytes, with a bound between header and payload: every second entry is a payload."""
+    bounds = np.empty(2 * len(start) + 1, dtype=np.int32)
+    bounds[0], bounds[2::2] = start[0], end
+    bounds[1::2] = np.minimum(start + _headers(end - start), end)
+    halves = pa.BinaryArray.from_buffers(pa.binary(), len(bounds) - 1, [None, pa.py_buffer(bounds), pa.py_buffer(data)])
+    series = pl.from_arrow(halves)
+    assert isinstance(series, pl.Series)
+    return series
+
+
+def _is_plain(start: Places, end: Places, data: Bytes) -> NDArray[np.bool_]:
+    """Whether a value is nothing but one string with a minimal length prefix."""
+    total, last = end - start, len(data) - 1
+    plain: NDArray[np.bool_] = data[np.minimum(start, last)] == _STRING_TAG
+    plain &= (total >= 2) & (data[np.minimum(start + 1, last)] == total - 2)
+    long = np.flatnonzero(total >= _HEADER_STEPS[0])
+    if len(long):
+        plain[long] = _is_long(start[long], total[long], data)
+    return plain
+
+
+def _is_long(start: Places, total: Places, data: Bytes) -> NDArray[np.bool_]:
+    """The same of values whose length takes more than a byte."""
+    header = _headers(total)
     length = total - header
-    plain = (length >= 0) & (data[np.minimum(start, last)] == _STRING_TAG)
+    plain: NDArray[np.bool_] = data[start] == _STRING_TAG
     for index in range(int(header.max()) - 1):
         more = header > index + 2
         expected = ((length >> (7 * index)) & 0x7F) | np.where(more, 0x80, 0)
-        plain &= (header <= index + 1) | (data[np.minimum(start + 1 + index, last)] == expected)
-    return header, plain
+        plain &= (header <= index + 1) | (data[start + 1 + index] == expected)
+    return plain
 
 
-def _odd_texts(values: pa.BinaryArray, take: Index, start: Index, end: Index, data: NDArray[np.uint8]) -> pl.Series:
-    numbers, integer = _integers(start, end, data)
+def _utf8(raw: pl.Series) -> pl.Series:
+    """Bytes as text, null where they are none."""
+    try:
+        return raw.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        return pl.Series([_strict(one) for one in raw.to_list()], dtype=pl.String)
+
+
+def _strict(raw: bytes) -> str | None:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _odd_texts(values: pa.BinaryArray, take: Index, start: Places, end: Places, data: Bytes) -> pl.Series:
+    numbers, integer = _integers(start[take], end[take], data)
     result = pl.Series(numbers).cast(pl.String)
     rest = np.flatnonzero(~integer)
     if len(rest):
-        result = result.scatter(pl.Series(rest), [any_text(values[int(index)].as_py()) for index in take[rest]])
+        serialized = values.take(pa.array(take[rest])).to_pylist()
+        known = {one: any_text(one) for one in set(serialized)}
+        result = result.scatter(pl.Series(rest), [known[one] for one in serialized])
     return result
 
 
-def _integers(start: Index, end: Index, data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    last = len(data) - 1
-    good = (end - start >= 2) & (end - start <= 1 + _MAX_VARINT) & (data[np.minimum(start, last)] == _INT_TAG)
+def _integers(start: Places, end: Places, data: Bytes) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    last, width = len(data) - 1, end - start - 1
+    good = (width >= 1) & (width <= _MAX_VARINT) & (data[np.minimum(start, last)] == _INT_TAG)
     number = np.zeros(len(start), dtype=np.uint64)
-    for index in range(_MAX_VARINT):
+    for index in range(int(width[good].max(initial=0))):
         at = start + 1 + index
         inside = at < end
         byte = np.where(inside, data[np.minimum(at, last)], 0)
@@ -125,11 +171,11 @@ def any_value(serialized: bytes) -> Any:
 
 def any_lossy(serialized: bytes) -> str | None:
     """A string member whose text is not UTF-8, with replacement characters; None for anything else."""
-    start, end, data = np.zeros(1, dtype=np.int64), np.full(1, len(serialized), dtype=np.int64), np.frombuffer(serialized, dtype=np.uint8)
+    start, end, data = np.zeros(1, dtype=np.int32), np.full(1, len(serialized), dtype=np.int32), np.frombuffer(serialized, dtype=np.uint8)
     if not len(data):
         return None
-    header, plain = _string_headers(start, end, data)
-    return serialized[int(header[0]) :].decode("utf-8", "replace") if plain[0] else None
+    header = int(_headers(end - start)[0])
+    return serialized[header:].decode("utf-8", "replace") if _is_plain(start, end, data)[0] else None
 
 
 def _python(value: Any) -> Any:

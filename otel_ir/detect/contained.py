@@ -17,7 +17,7 @@ from otel_ir.detect import raise_alert
 from otel_ir.detect.late import KEEP
 from otel_ir.model import EVENT_SCHEMA, PATCH_COLUMNS, WHO_COLUMNS, Alert, SpanRef
 from otel_ir.model_lifecycle import ActionState
-from otel_ir.normalize.opened import solid
+from otel_ir.normalize.slots import solid
 
 CONTAINMENT_VIOLATED = "33ce6ed0-a686-46fa-a167-d78de27524f2"
 """Rule id of these alerts. Their rule is this module; no file has it and no policy can switch it off."""

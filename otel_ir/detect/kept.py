@@ -6,7 +6,7 @@ import polars as pl
 
 from otel_ir.model import PATCH_COLUMNS, TOLD_COLUMNS, WHO_COLUMNS
 from otel_ir.normalize.arguments import argument_columns, is_argument
-from otel_ir.normalize.opened import solid
+from otel_ir.normalize.slots import solid
 
 MAX_KEPT = 200_000
 """Events; the oldest go first, at fixed ordinals."""

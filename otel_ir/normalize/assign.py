@@ -6,18 +6,23 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from otel_ir.decode import Batch
 from otel_ir.model import EventType
 from otel_ir.normalize.dialects import DIALECTS
-from otel_ir.normalize.sources import Mask, Sources
+from otel_ir.normalize.few import FEW, Mask
+from otel_ir.normalize.sources import Sources
 from otel_ir.normalize.table import DETAIL, EVENT_TYPE, NO_EVENT, Dialect
 
 EVENTS = (NO_EVENT, *EventType, DETAIL)
 """Event types by code; 0 is structure only, the last one part of another event."""
 CODES = {name: code for code, name in enumerate(EVENTS)}
 _DEFAULT = len(DIALECTS) - 1
+_DIFFERENT = 8
+_MAX_SCOPE = 256
+"""Characters of a scope's name and version that are looked up."""
 
 
 class Reading(NamedTuple):
@@ -43,8 +48,7 @@ def _reads(dialect: Dialect, signal: str) -> bool:
 
 def assign(batch: Batch) -> NDArray[np.int64]:
     """Index of the dialect that reads each row: by scope, else by marker attributes, else the table of what applications state."""
-    known = [of_scope(name, version, batch.signal) if len(name) + len(version) < 256 else -1 for name, version in batch.scopes.iter_rows()]
-    chosen = np.array(known, dtype=np.int64)[batch.rows["scope"].to_numpy()] if known else np.empty(0, dtype=np.int64)
+    chosen: NDArray[np.int64] = _of_scopes(batch)[batch.rows["scope"].to_numpy()]
     if (chosen < 0).any():
         for index, dialect in enumerate(DIALECTS):
             for marker in dialect.markers:
@@ -52,6 +56,28 @@ def assign(batch: Batch) -> NDArray[np.int64]:
                 chosen[rows[chosen[rows] < 0]] = index
         chosen[chosen < 0] = _DEFAULT
     return chosen
+
+
+def _of_scopes(batch: Batch) -> NDArray[np.int64]:
+    """The dialect of each scope. Few are different in nearly every batch: the first ones are compared with all at once."""
+    scopes = batch.scopes
+    found = np.full(scopes.height, -1, dtype=np.int64)
+    left = np.arange(scopes.height)
+    for _ in range(_DIFFERENT):
+        if len(left) <= FEW:
+            break
+        rest = scopes[pl.Series(left.astype(np.uint32))]
+        name, version = rest.row(0)
+        same = ((rest["name"] == name) & (rest["version"] == version)).to_numpy()
+        found[left[same]] = _of_one(name, version, batch.signal)
+        left = left[~same]
+    if len(left):
+        found[left] = [_of_one(name, version, batch.signal) for name, version in scopes[pl.Series(left.astype(np.uint32))].iter_rows()]
+    return found
+
+
+def _of_one(name: str, version: str, signal: str) -> int:
+    return of_scope(name, version, signal) if len(name) + len(version) < _MAX_SCOPE else -1
 
 
 def readings(chosen: NDArray[np.int64]) -> list[Reading]:

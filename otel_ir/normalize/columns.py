@@ -1,10 +1,12 @@
-"""The computed half of an event, as Polars expressions over what was read: time, error, execution, sizes, missing content.
+"""The computed half of an event, out of what was read: time, error, execution, sizes, missing content.
 
-Columns that begin with ``_`` are helpers which ``rows.py`` puts beside the canonical ones.
+Columns that begin with ``_`` are helpers which ``rows.py`` puts beside the canonical ones. What few words can say (execution, content) is
+computed as numbers, which choose among the words at the end; what only failures have is looked for on failures.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
@@ -13,9 +15,10 @@ import polars as pl
 from otel_ir.decode.values import Index
 from otel_ir.model import EVENT_COLUMNS
 from otel_ir.normalize.dialects import DIALECTS
-from otel_ir.normalize.few import FEW, contains_any
-from otel_ir.normalize.sources import pick
+from otel_ir.normalize.few import FEW, Mask, contains_any, is_among, is_null
+from otel_ir.normalize.sources import nulls, pick
 
+Columns = Mapping[str, pl.Series]
 LOG_MARK = "#log:"
 """Stands in the id of every event that a log record brought."""
 FUTURE = 300_000_000_000
@@ -32,9 +35,58 @@ CONTENT = ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "gen_ai.inpu
 """Columns that hold what was said and done."""
 _JSON = r'\A\s*[{\["]'
 _CUT_JSON = r'(?s)\A\s*(?:\{(?:.*[^}\s])?|\[(?:.*[^\]\s])?|"(?:.*[^"\s])?)\s*\z'
+_WORD = ((pl.col("text") >= "0") & (pl.col("text") < "[")) | ((pl.col("text") >= "\\") & (pl.col("text") < "{"))
+_WHOLE = pl.col("text").str.starts_with("{") & pl.col("text").str.ends_with("}")
+_ODD = (~(_WHOLE | (_WORD & (pl.col("text").str.len_bytes() < _LIMITS[0])))).fill_null(value=False)
+"""What has to be looked at closely: no object, and neither a text that begins like a word and is too short to have been cut."""
 _UUID = r"(?i)(?:^|[_/:-])[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$"
 _MATCHED = 1024
 """Characters of an error text that are matched against patterns."""
+_EXECUTED = (None, "yes", *sorted({word for one in DIALECTS for word in (one.executed, one.unproven)} - {"yes"}))
+_RAN = _EXECUTED.index("yes")
+_SHOWN, _SILENT = (np.array([_EXECUTED.index(getattr(one, name)) for one in DIALECTS]) for name in ("executed", "unproven"))
+_SIZES = {"otel_ir.arguments.size": "gen_ai.tool.call.arguments", "otel_ir.result.size": "gen_ai.tool.call.result"}
+"""Characters, as stated or as they are; null where neither is known."""
+
+
+def computed(found: Columns, failed: Mask) -> dict[str, pl.Series]:
+    """``found``: what was read, and the helper columns; ``failed``: rows with a sign of failure -> the columns that are computed."""
+    made = _errors(found, failed)
+    failed = made["error"].to_numpy()
+    made["otel_ir.executed"], ran = _executed(found, failed)
+    made["otel_ir.content"] = _content(found, ran & ~failed)
+    time, received = found["_time"].to_numpy(), found["_received"].to_numpy()
+    made["event_time"] = pl.Series(np.minimum(np.where(time <= 0, received, time), received + FUTURE))
+    return made | _texts(found)
+
+
+def _texts(found: Columns) -> dict[str, pl.Series]:
+    """The event's and the agent's id, and sizes."""
+    size = len(found["trace_id"])
+    names = ["trace_id", "span_id", "service.name", "gen_ai.agent.name", *_SIZES, *_SIZES.values()]
+    wanted = {"otel_ir.event.id": _span(), **{one: _sized(one) for one in _SIZES if found[_SIZES[one]].null_count() < size}}
+    if any(found[name].null_count() < size and (found[name] != "").any() for name in ("otel_ir.tenant", "otel_ir.sender")):
+        names += ["otel_ir.tenant", "otel_ir.sender"]
+        wanted["otel_ir.event.id"] = scoped_id("otel_ir.tenant", "otel_ir.sender")
+    known = pl.col("gen_ai.agent.name")
+    if found["gen_ai.agent.id"].null_count() < size:
+        names.append("gen_ai.agent.id")
+        wanted["gen_ai.agent.id"] = stable_id("gen_ai.agent.id")
+        known = pl.coalesce(wanted["gen_ai.agent.id"], known)
+    if "gen_ai.agent.id" in wanted or found["gen_ai.agent.name"].null_count() < size:
+        wanted["otel_ir.agent.id"] = pl.concat_str(pl.col("service.name").fill_null(""), pl.lit("/"), known)
+    frame = pl.DataFrame([found[name].alias(name) for name in names])
+    frame = frame.select_seq(**wanted) if size <= FEW else frame.select(**wanted)
+    made = dict(zip(frame.columns, frame.get_columns(), strict=True))
+    agents = made.setdefault("otel_ir.agent.id", nulls(size))
+    return made | {"otel_ir.agent.id_source": pick(_SOURCES, (~is_null(agents)).astype(np.uint32))}
+
+
+_SOURCES = pl.Series(["none", "own"], dtype=pl.String)
+
+
+def _sized(name: str) -> pl.Expr:
+    return pl.coalesce(name, pl.col(_SIZES[name]).str.len_chars().cast(pl.Int64))
 
 
 def event_time() -> pl.Expr:
@@ -43,17 +95,15 @@ def event_time() -> pl.Expr:
     return pl.min_horizontal(known, pl.col("_received") + FUTURE).alias("event_time")
 
 
-def event_id() -> pl.Expr:
-    """``trace/span`` within tenant and sender (``model.scoped``)."""
-    return scoped_id("otel_ir.tenant", "otel_ir.sender").alias("otel_ir.event.id")
-
-
 def scoped_id(tenant: str, sender: str) -> pl.Expr:
     """``model.scoped`` as an expression."""
-    span = pl.concat_str(pl.col("trace_id").fill_null(""), pl.lit("/"), pl.col("span_id").fill_null(""))
     who = [pl.col(name).fill_null("") for name in (tenant, sender)]
     known = (who[0] != "") | (who[1] != "")
-    return pl.when(known).then(pl.concat_str(*who, span, separator="~")).otherwise(span)
+    return pl.when(known).then(pl.concat_str(*who, _span(), separator="~")).otherwise(_span())
+
+
+def _span() -> pl.Expr:
+    return pl.concat_str(pl.col("trace_id").fill_null(""), pl.lit("/"), pl.col("span_id").fill_null(""))
 
 
 def log_id() -> pl.Expr:
@@ -70,93 +120,93 @@ def stable_id(name: str) -> pl.Expr:
     return pl.when(~pl.col(name).str.contains(_UUID)).then(name).alias(name)
 
 
-def agent() -> list[pl.Expr]:
-    """``service.name/stable id or name``, and whether the event says so itself."""
-    known = pl.coalesce("gen_ai.agent.id", "gen_ai.agent.name")
-    return [
-        pl.concat_str(pl.col("service.name").fill_null(""), pl.lit("/"), known).alias("otel_ir.agent.id"),
-        pl.when(known.is_not_null()).then(pl.lit("own")).otherwise(pl.lit("none")).alias("otel_ir.agent.id_source"),
-    ]
-
-
-@cache
-def forgiven() -> pl.Expr:
-    """``_failed`` without what a dialect calls expected behavior, by exception type, exception message or status message."""
-    patterns = [(index, "|".join(one.not_errors)) for index, one in enumerate(DIALECTS) if one.not_errors]
-    expected = pl.lit(value=False)
-    for index, pattern in patterns:
-        texts = (pl.col(name).str.slice(0, _MATCHED).str.contains(pattern) for name in ("_exception", "_text", "_message"))
-        expected |= (pl.col("_dialect") == index) & pl.any_horizontal(text.fill_null(value=False) for text in texts)
-    return (pl.col("_failed") & ~expected).alias("_failed")
-
-
-def no_errors() -> list[pl.Expr]:
-    """``errors`` for a frame in which nothing failed and nobody states an error."""
-    return [pl.lit(value=False).alias("error"), pl.lit(None, dtype=pl.String).alias("error.type")]
-
-
-def errors() -> list[pl.Expr]:
-    """``error``: as stated, else ``_failed``. ``error.type``: as stated unless that says nothing, else the exception event's type, else the
-    class that a message begins with. ``error.message``: where nothing else has one, the beginning of what a tool answered.
+def _errors(found: Columns, failed: Mask) -> dict[str, pl.Series]:
+    """``error``: as stated, else as the row shows, without what its dialect calls expected behavior. ``error.type``: as stated unless that
+    says nothing, else the exception event's type, else the class that a message begins with. ``error.message``:
+    where nothing else has one, the beginning of what a tool answered.
     """
-    told = pl.col("gen_ai.tool.call.result").str.slice(0, _MATCHED)
-    failed = pl.coalesce("error", "_failed")
-    kinds = (
-        pl.when(~pl.col("error.type").is_in(_UNSPECIFIC)).then("error.type"),
-        pl.when(pl.col("_exception") != "Exception").then("_exception"),
-        pl.col("_message").str.slice(0, _MATCHED).str.extract(_ERROR_CLASS),
-        pl.col("error.type"),
-        pl.col("_exception"),
-    )
-    return [
-        failed.alias("error"),
-        pl.when(failed).then(pl.coalesce(*kinds)).alias("error.type"),
-        pl.coalesce("error.message", pl.when(failed).then(pl.coalesce("_text", "_message", told))).alias("error.message"),
-    ]
+    rows = np.flatnonzero(failed)
+    if len(rows):
+        failed = failed.copy()
+        failed[rows[_forgiven(pl.DataFrame([pick(found[name], rows).alias(name) for name in _OF_FAILURE]))]] = False
+    stated = found["error"]
+    if stated.null_count() < len(failed):
+        failed = np.where(is_null(stated), failed, stated.fill_null(value=False).to_numpy())
+    rows = np.flatnonzero(failed)
+    made = {"error": pl.Series(failed), "error.type": nulls(len(failed)), "error.message": found["error.message"]}
+    if len(rows):
+        names = ("error.type", "error.message", *_OF_FAILURE, _ANSWER)
+        said = pl.DataFrame([pick(found[name], rows).alias(name) for name in names]).select(_KIND, _REASON)
+        made["error.type"] = _put(nulls(len(failed)), rows, said["error.type"])
+        made["error.message"] = _put(found["error.message"], rows, said["error.message"])
+    return made
+
+
+_OF_FAILURE, _ANSWER = ("_dialect", "_exception", "_text", "_message"), "gen_ai.tool.call.result"
+_KIND = pl.coalesce(
+    pl.when(~pl.col("error.type").is_in(_UNSPECIFIC)).then("error.type"),
+    pl.when(pl.col("_exception") != "Exception").then("_exception"),
+    pl.col("_message").str.slice(0, _MATCHED).str.extract(_ERROR_CLASS),
+    pl.col("error.type"),
+    pl.col("_exception"),
+).alias("error.type")
+_REASON = pl.coalesce("error.message", "_text", "_message", pl.col(_ANSWER).str.slice(0, _MATCHED))
+
+
+def _put(column: pl.Series, rows: Index, values: pl.Series) -> pl.Series:
+    """The column with these values in these rows."""
+    slots = np.arange(len(column))
+    slots[rows] = len(column) + np.arange(len(rows))
+    return pick(pl.concat([column, values], rechunk=True), slots)
+
+
+def _forgiven(failing: pl.DataFrame) -> Mask:
+    """Which failures a dialect calls expected behavior, by exception type, exception message or status message."""
+    return failing.select(_expected(tuple(failing["_dialect"].unique().sort().to_list()))).to_series().to_numpy()
 
 
 @cache
-def executed() -> pl.Expr:
-    """How far a tool call got: a span is no proof of execution, a result or an error is."""
-    shown, silent = ([getattr(one, name) for one in DIALECTS] for name in ("executed", "unproven"))
-    by_dialect = [pl.lit(pl.Series(words, dtype=pl.String)).gather(pl.col("_dialect")) for words in (shown, silent)]
-    inferred = (
-        pl.when(pl.col("gen_ai.tool.call.result").is_not_null() | pl.col("error"))
-        .then(pl.lit("yes"))
-        .when(pl.col("gen_ai.tool.call.arguments").is_not_null())
-        .then(by_dialect[0])
-        .otherwise(by_dialect[1])
-    )
-    return pl.coalesce("otel_ir.executed", pl.when(_is("tool_call")).then(inferred)).alias("otel_ir.executed")
+def _expected(dialects: tuple[int, ...]) -> pl.Expr:
+    expected = pl.repeat(False, pl.len(), dtype=pl.Boolean)
+    for index in dialects:
+        if DIALECTS[index].not_errors:
+            pattern = "|".join(DIALECTS[index].not_errors)
+            texts = (pl.col(name).str.slice(0, _MATCHED).str.contains(pattern) for name in ("_exception", "_text", "_message"))
+            expected |= (pl.col("_dialect") == index) & pl.any_horizontal(text.fill_null(value=False) for text in texts)
+    return expected
 
 
-def sizes() -> list[pl.Expr]:
-    """Characters of arguments and result, as stated or as they are; null where neither is known."""
-    return [
-        pl.coalesce(size, pl.col(name).str.len_chars().cast(pl.Int64)).alias(size)
-        for name, size in (
-            ("gen_ai.tool.call.arguments", "otel_ir.arguments.size"),
-            ("gen_ai.tool.call.result", "otel_ir.result.size"),
-        )
-    ]
+def _executed(found: Columns, failed: Mask) -> tuple[pl.Series, Mask]:
+    """How far a tool call got, and whether it ran: a span is no proof of execution, a result or an error is."""
+    dialects = found["_dialect"].to_numpy()
+    given, back = (~is_null(found[name]) for name in CONTENT[:2])
+    words = np.where(given, _SHOWN[dialects], _SILENT[dialects])
+    words[back | failed] = _RAN
+    words[~is_among(found["event.type"], ("tool_call",))] = 0
+    executed, stated = pick(_EXECUTED_WORDS, words), found["otel_ir.executed"]
+    if stated.null_count() == len(stated):
+        return executed, words == _RAN
+    executed = executed.zip_with(stated.is_null(), stated)
+    return executed, is_among(executed, ("yes",))
 
 
-@cache
-def content(shown: tuple[str, ...]) -> pl.Expr:
-    """``absent``, ``truncated``, ``scrubbed``, ``dropped``, comma-separated in that order; null where nothing is missing.
+_EXECUTED_WORDS = pl.Series(_EXECUTED, dtype=pl.String)
 
-    ``shown``: those of ``CONTENT`` in which something scrubbed may be found.
-    """
-    arguments, result, inward, outward = (pl.col(name).is_null() for name in CONTENT)
-    ran = (pl.col("otel_ir.executed") == "yes") & ~pl.col("error")
-    absent = (_is("tool_call") & (arguments | (result & ran))) | (_is("model_output") & inward & outward)
-    scrubbed = pl.any_horizontal(False, *(pl.col(name).str.contains_any(list(SCRUBBED)).fill_null(value=False) for name in shown))
-    number = pl.lit(0, dtype=pl.UInt32)
-    for bit, flag in enumerate((absent.fill_null(value=False), pl.col("_cut"), scrubbed, pl.col("_dropped") > 0)):
-        number += flag.cast(pl.UInt32) * (1 << bit)
-    # Four flags make sixteen texts: a lookup, instead of text work on every row.
-    words = [flags(*(value >> bit & 1 for bit in range(len(_FLAGS)))) for value in range(1 << len(_FLAGS))]
-    return pl.lit(pl.Series(words, dtype=pl.String)).gather(number).alias("otel_ir.content")
+
+def _content(found: Columns, ran: Mask) -> pl.Series:
+    """``absent``, ``truncated``, ``scrubbed``, ``dropped``, comma-separated in that order; null where nothing is missing."""
+    arguments, result, inward, outward = (is_null(found[name]) for name in CONTENT)
+    tool, model = (is_among(found["event.type"], (kind,)) for kind in ("tool_call", "model_output"))
+    cut, scrubbed = np.zeros(len(ran), dtype=np.bool_), np.zeros(len(ran), dtype=np.bool_)
+    for name in CONTENT:
+        if found[name].null_count() < len(ran):
+            cut[cut_rows(found[name])] = True
+            scrubbed |= contains_any(found[name], SCRUBBED)
+    absent = (tool & (arguments | (result & ran))) | (model & inward & outward)
+    number = np.zeros(len(ran), dtype=np.uint32)
+    for bit, flag in enumerate((absent, cut, scrubbed, found["_dropped"].to_numpy() > 0)):
+        number |= flag.astype(np.uint32) << np.uint32(bit)
+    return pick(_CONTENT_WORDS, number)
 
 
 def flags(*said: int) -> str | None:
@@ -164,8 +214,7 @@ def flags(*said: int) -> str | None:
     return ",".join(name for name, is_so in zip(_FLAGS, said, strict=True) if is_so) or None
 
 
-def _is(kind: str) -> pl.Expr:
-    return pl.col("event.type") == kind
+_CONTENT_WORDS = pl.Series([flags(*(value >> bit & 1 for bit in range(len(_FLAGS)))) for value in range(1 << len(_FLAGS))], dtype=pl.String)
 
 
 def cut_rows(text: pl.Series) -> Index:
@@ -176,19 +225,11 @@ def cut_rows(text: pl.Series) -> Index:
     if len(text) <= FEW:
         odd = np.array([row for row, one in enumerate(text.to_list()) if one and _may_be_cut(one)], dtype=np.int64)
     else:
-        whole = pl.DataFrame([text.alias("text")]).select(pl.col("text").str.starts_with("{") & pl.col("text").str.ends_with("}"))
-        odd = np.flatnonzero(~whole["text"].fill_null(value=True).to_numpy())
+        odd = np.flatnonzero(pl.DataFrame([text.alias("text")]).select(_ODD)["text"].to_numpy())
     if not len(odd):
         return odd
     close = pl.DataFrame([pick(text, odd).alias("text")]).select(_is_cut(pl.col("text")))
     return np.compress(close["text"].to_numpy(), odd)
-
-
-def scrubbed(frame: pl.DataFrame, shown: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the columns ``shown`` that ``content`` has to look at."""
-    if frame.height > FEW:
-        return shown
-    return tuple(name for name in shown if contains_any(frame[name], SCRUBBED).any())
 
 
 def _may_be_cut(text: str) -> bool:

@@ -17,7 +17,7 @@ from otel_ir.normalize.few import is_among, is_null
 from otel_ir.normalize.readers import read_messages
 from otel_ir.normalize.rows import READ, Rows
 from otel_ir.normalize.sources import Sources
-from otel_ir.normalize.table import DETAIL, EVENT_TYPE, STATED
+from otel_ir.normalize.table import DETAIL, EVENT_TYPE
 
 _MODEL_ONLY = ("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens")
 """Agent spans repeat the sum of their model calls; tokens count on model calls only (reference, finding 4)."""
@@ -63,7 +63,10 @@ def extract(batch: Batch, fields: frozenset[str] = frozenset()) -> Extract:
         calls = sorted([*calls, *message_logs.read_logs(sources)], key=lambda one: one[0])
     positions = _positions(sources, found, codes)
     # Without a name or an id of its own an agent span is structure: a workflow, a step, a wrapper (reference, section 2.1).
-    nameless = (codes == CODES["agent_invocation"]) & (positions["gen_ai.agent.name"] < 0) & (positions["gen_ai.agent.id"] < 0)
+    nameless = codes == CODES["agent_invocation"]
+    for column in ("gen_ai.agent.name", "gen_ai.agent.id"):
+        if column in positions:
+            nameless &= positions[column] < 0
     codes[nameless & ~sources.has(EVENT_TYPE)] = 0
     rows = Rows(batch, sources, chosen, codes, positions)
     events = rows.events(any_of(found, masks, "error", sources.size), attributes)
@@ -77,10 +80,8 @@ def extract(batch: Batch, fields: frozenset[str] = frozenset()) -> Extract:
 
 
 def _positions(sources: Sources, found: list[Reading], codes: Index) -> dict[str, Index]:
-    """Stated column -> position of its text for every row, -1 for none; a better source writes over a worse one."""
-    positions = {}
-    for column in STATED:
-        positions[column] = np.full(sources.size, -1, dtype=np.int64)
+    """Stated column that occurs -> position of its text for every row, -1 for none; a better source writes over a worse one."""
+    positions: dict[str, Index] = {}
     for dialect, mine in found:
         alone = len(found) == 1
         for column, listed in dialect.plan:
@@ -97,5 +98,7 @@ def _positions(sources: Sources, found: list[Reading], codes: Index) -> dict[str
                 if column in dialect.bogus and len(rows):
                     kept = ~is_among(texts := sources.gather(at), dialect.bogus[column]) & ~is_null(texts)
                     rows, at = rows[kept], at[kept]
+                if column not in positions:
+                    positions[column] = np.full(sources.size, -1, dtype=np.int64)
                 positions[column][rows] = at
     return positions

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 FEW = 16
 """Up to so many rows."""
+_WORDS = 2
+"""Up to so many words, comparing with each is quicker than a set of them."""
 Mask = NDArray[np.bool_]
 
 
@@ -30,14 +32,19 @@ def is_among(column: pl.Series, words: Collection[str]) -> Mask:
     """Rows whose text is one of the words; null is none of them."""
     if len(column) <= FEW:
         return np.array([text in words for text in column.to_list()], dtype=np.bool_)
-    return column.is_in(list(words)).fill_null(value=False).to_numpy()
+    if len(words) > _WORDS:
+        return filled(column.is_in(list(words)))
+    found = np.zeros(len(column), dtype=np.bool_)
+    for word in words:
+        found |= filled(column == word)
+    return found
 
 
 def contains_any(column: pl.Series, parts: Collection[str]) -> Mask:
     """Rows whose text contains one of the parts; null contains none."""
     if len(column) <= FEW:
         return np.array([text is not None and any(part in text for part in parts) for text in column.to_list()], dtype=np.bool_)
-    return column.str.contains_any(list(parts)).fill_null(value=False).to_numpy()
+    return filled(column.str.contains_any(list(parts)))
 
 
 def matches(column: pl.Series, pattern: str) -> Mask:
@@ -45,7 +52,12 @@ def matches(column: pl.Series, pattern: str) -> Mask:
     if len(column) <= FEW:
         search = _compiled(pattern).search
         return np.array([text is not None and search(text) is not None for text in column.to_list()], dtype=np.bool_)
-    return column.str.contains(pattern).fill_null(value=False).to_numpy()
+    return filled(column.str.contains(pattern))
+
+
+def filled(mask: pl.Series) -> Mask:
+    """A column of truth values; null is none."""
+    return (mask.fill_null(value=False) if mask.null_count() else mask).to_numpy()
 
 
 _WHITE = "[\\t-\\r \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]"

@@ -7,13 +7,13 @@ many records gives exactly what its records would have given one by one.
 Most tool spans do not say who called and the agent's span ends last (reference: of 152 tool spans with an identifiable agent ancestor
 148 were exported before it), so nothing here waits: an event goes out at once with the best identity known, and is patched.
 
-Spans are rows of one numeric table, found by the hash of their ids (``hashes.py``). Python steps are taken per slot, never per span.
+Spans and slots are rows of numeric tables, found by the hash of their ids (``hashes.py``, ``slots.py``). No Python step is taken for one.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,66 +23,21 @@ import polars as pl
 from numpy.typing import NDArray
 
 from otel_ir.model import EPOCH
-from otel_ir.normalize.hashes import HashIndex, Keys
+from otel_ir.normalize.hashes import HashIndex, Keys, Numbers
+from otel_ir.normalize.slots import AGENT, FIELDS, SLOT, Identities, Table, take_first
 
-AGENT, CONVERSATION, USER = FIELDS = range(3)
-"""The fields of an identity. As bits of a mask: ``1 << AGENT`` and so on."""
 Identity = tuple[tuple[str, str | None, str | None] | None, str | None, str | None]
 """What one span says: agent (id, name, ``gen_ai.agent.id``), conversation, user."""
-Known = list[Any]
-"""By field the value, then by field the journal record from which on it is known."""
 NOBODY: Identity = (None, None, None)
+KEY, AT, ORDINAL, REACH, HOPS, WANTS, NEXT, WHO, WHEN = (*range(8), 13)
+"""Columns of a slot. ``AT``: where the walk upwards stands (0: at its end); ``ORDINAL``: the record of the first event that asked;
+``REACH``: the newest record on the way so far; ``WANTS``: mask of what some event lacks; ``NEXT``: 1 + number of the next slot that waits
+for the same span. What is known from above, then from siblings, by field: ``WHO`` says so, and ``WHEN`` that became known."""
+_WIDTH, _LENT = WHEN + 6, 3
+_LENT_WIDTH = 1 + 2 * _LENT
+"""Columns of what siblings lend: key, who says each field, and from which record on."""
 MANY_IDENTITIES = 1 << 16
 """Identities that are remembered before those that no span has any more are looked for."""
-
-
-@dataclass(slots=True)
-class Slot:
-    """What is known for the children of one span: from above (``found``) and from siblings (``lent``).
-
-    ``at`` is where the walk upwards stands (0: at its end), ``ordinal`` the record of the first event that asked. Masks of fields:
-    ``wants`` what some event lacks, ``has`` what is known.
-    """
-
-    key: int
-    at: int
-    ordinal: int
-    hops: int = 0
-    reach: int = 0
-    wants: int = 0
-    has: int = 0
-    found: Known | None = None
-    lent: Known | None = None
-
-    def times(self, since: int) -> list[int]:
-        """Journal records, from ``since`` on, at which something that is wanted became known."""
-        wanted = [name for name in FIELDS if self.wants >> name & 1]
-        known = [values[name + 3] for values in (self.found, self.lent) if values for name in wanted if values[name] is not None]
-        return sorted({ordinal for ordinal in known if ordinal >= since})
-
-    @property
-    def since(self) -> int:
-        """Journal record at which it began to know something."""
-        known: list[int] = [values[name + 3] for values in (self.found, self.lent) if values for name in FIELDS if values[name] is not None]
-        return min(known)
-
-    def known(self, name: int, ordinal: int) -> tuple[Any, str]:
-        """What was known of a field as of a journal record: (value or None, source)."""
-        for source, values in (("ancestor", self.found), ("sibling", self.lent)):
-            if values and values[name] is not None and values[name + 3] <= ordinal:
-                return values[name], source
-        return None, "none"
-
-    def find(self, values: Identity, ordinal: int) -> None:
-        """Takes what an ancestor says and nearer ones did not."""
-        self.found, mask = _filled(self.found, values, ordinal)
-        self.has |= mask
-
-    def borrow(self, values: Identity, ordinal: int) -> int:
-        """Takes what a sibling says and no earlier one did; -> mask of what is new."""
-        self.lent, mask = _filled(self.lent, values, ordinal)
-        self.has |= mask
-        return mask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +55,7 @@ class Node(NamedTuple):
 
     parent: int
     ordinal: int
-    identity: Identity
+    identity: int
 
 
 class Nodes:
@@ -136,12 +91,11 @@ class Nodes:
         self.end += len(numbers)
         return new
 
-    def look(self, keys: Sequence[int]) -> Iterator[tuple[int, int, int] | None]:
-        """(parent, ordinal, identity) of each of these spans, None for one that is not known."""
-        numbers = self._index.find(np.array(keys, dtype=np.uint64), self.first)
-        columns = self._rows[1:, np.maximum(numbers - self.first, 0)].tolist()
-        for number, parent, ordinal, identity in zip(numbers.tolist(), *columns, strict=True):
-            yield None if number < 0 else (parent, ordinal, identity)
+    def look(self, keys: Keys) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Which of these spans are known, and of these parent, ordinal and identity."""
+        numbers = self._index.find(keys, self.first)
+        known = numbers >= 0
+        return known, self._rows[1:, numbers[known] - self.first].view(np.int64)
 
     def forget(self, first: int) -> None:
         """Spans with smaller numbers."""
@@ -156,78 +110,184 @@ class Traces:
     def __init__(self, limits: TraceLimits | None = None) -> None:
         self.limits = limits or TraceLimits()
         self.nodes = Nodes()
-        self.identities: dict[int, Identity] = {0: NOBODY}
-        self.slots: dict[int, Slot] = {}
-        self.lent: dict[int, Known] = {}
+        self.identities = Identities()
+        self.slots = Table(_WIDTH)
+        self.lent = Table(_LENT_WIDTH)
         self.epochs: deque[tuple[int, int, int]] = deque()
         """(epoch, number of the first span after it, receive time of its last record)"""
-        self._waiting: dict[int, list[int]] = {}
         self._awaited = HashIndex()
+        """key of a span that is not there yet -> number of the first slot that waits for it"""
         self._many = MANY_IDENTITIES
 
-    def lend(self, offers: Iterable[tuple[int, int, int]]) -> dict[int, Slot]:
-        """(parent, identity, ordinal) in journal order: the first one that has a field counts. -> slots that learnt something."""
-        changed: dict[int, Slot] = {}
-        for parent, identity, ordinal in offers:
-            values = self.identities[identity]
-            self.lent[parent], _ = _filled(self.lent.get(parent), values, ordinal)
-            slot = self.slots.get(parent)
-            if slot is not None and slot.borrow(values, ordinal):
-                changed[parent] = slot
-        return changed
+    def lend(self, parents: Keys, said: Numbers, at: Numbers) -> Numbers:
+        """What spans say to their siblings, in journal order: the first one that has a field counts. -> slots that learnt something."""
+        if not len(parents):
+            return _NONE
+        lent, _ = self.lent.claim(parents)
+        lenders, slots = self.lent.rows, self.slots.find(parents)
+        asked = np.flatnonzero(slots >= 0)
+        slots, rows = slots[asked], self.slots.rows
+        changed = np.zeros(len(asked), dtype=np.bool_)
+        for field in FIELDS:
+            who = np.where(self.identities.values(field, said) != 0, said, 0)
+            take_first(lenders[1 + field], lenders[1 + _LENT + field], lent, who, at)
+            if len(asked):
+                place = 3 + field
+                changed |= take_first(rows[WHO + place], rows[WHEN + place], slots - self.slots.first, who[asked], at[asked])
+        return slots[changed]
 
-    def open(self, wanted: Iterable[tuple[int, int, int]]) -> dict[int, Slot]:
-        """(parent, ordinal of the first event that asks, mask of what is lacking) -> the slots of these parents."""
-        touched: dict[int, Slot] = {}
-        fresh = []
-        for key, ordinal, wants in wanted:
-            slot = self.slots.get(key)
-            if slot is None:
-                slot = self.slots[key] = Slot(key, key, ordinal)
-                if lent := self.lent.get(key):
-                    slot.lent, slot.has = lent.copy(), _mask(lent)
-                fresh.append(slot)
-            slot.wants |= wants
-            touched[key] = slot
-        self._walk(fresh)
-        return touched
+    def open(self, keys: Keys, at: Numbers, wants: NDArray[np.uint8]) -> Numbers:
+        """Parents of events, the records of these (ascending), and masks of what they lack -> their slots."""
+        slots, fresh = self.slots.claim(keys)
+        rows, place = self.slots.rows, slots - self.slots.first
+        if len(fresh):
+            new = place[fresh]
+            rows[AT, new], rows[ORDINAL, new] = rows[KEY, new], at[fresh]
+            lent = self.lent.find(keys[fresh])
+            known = np.flatnonzero(lent >= 0)
+            if len(known):
+                lenders, lent = self.lent.rows, lent[known]
+                for column in range(_LENT):
+                    rows[WHO + 3 + column, new[known]] = lenders[1 + column, lent]
+                    rows[WHEN + 3 + column, new[known]] = lenders[1 + _LENT + column, lent]
+        for field in FIELDS:
+            asking = place[(wants >> field & 1).astype(np.bool_)]
+            rows[WANTS, asking] |= 1 << field
+        self._walk(slots[fresh])
+        return slots
 
-    def wake(self, arrived: Keys) -> dict[int, Slot]:
+    def reopen(self, keys: Keys, at: Numbers, wants: NDArray[np.uint8]) -> Numbers:
+        """``open`` for events of earlier records, whose caller is found to stand elsewhere."""
+        slots = self.open(keys, at, wants)
+        np.minimum.at(self.slots.rows[ORDINAL], slots - self.slots.first, at)
+        return slots
+
+    def wake(self, arrived: Keys) -> Numbers:
         """Spans that arrived: walks on for the slots that waited for them. -> those slots."""
-        woken: dict[int, Slot] = {}
-        if self._waiting:
-            for key in arrived[self._awaited.find(arrived) >= 0].tolist():
-                for number in self._waiting.pop(key, ()):
-                    if slot := self.slots.get(number):
-                        woken[number] = slot
-            self._walk(list(woken.values()))
-        return woken
+        if not self._awaited.used:
+            return _NONE
+        heads = self._awaited.find(arrived)
+        keys, slots = arrived[heads >= 0], heads[heads >= 0]
+        if not len(slots):
+            return _NONE
+        self._awaited.move(keys, np.full(len(keys), -1))
+        woken = []
+        while len(slots):
+            woken.append(slots)
+            slots = self.slots.rows[NEXT, slots - self.slots.first] - 1
+            slots = slots[slots >= 0]
+        found = np.concatenate(woken)
+        self._walk(found)
+        return found
 
-    def _walk(self, slots: list[Slot]) -> None:
+    def _walk(self, slots: Numbers) -> None:
         """Upwards, all of them one step at a time, until a span is not there yet."""
+        rows, at = self.slots.rows, slots - self.slots.first
         stuck = []
-        while slots:
-            further = []
-            for slot, node in zip(slots, self.nodes.look([slot.at for slot in slots]), strict=True):
-                if node is None:
-                    self._waiting.setdefault(slot.at, []).append(slot.key)
-                    stuck.append(slot.at)
-                    continue
-                parent, ordinal, identity = node
-                slot.reach, slot.at, slot.hops = max(slot.reach, ordinal), parent, slot.hops + 1
-                if identity:
-                    slot.find(self.identities[identity], slot.reach)
-                if slot.at and slot.hops < self.limits.max_hops:
-                    further.append(slot)
-                else:
-                    slot.at = 0
-            slots = further
+        while len(at):
+            known, (parent, ordinal, identity) = self.nodes.look(rows[AT, at].view(np.uint64))
+            if len(parent) < len(at):
+                stuck.append(at[~known])
+                at = at[known]
+            reach, hops = np.maximum(rows[REACH, at], ordinal), rows[HOPS, at] + 1
+            rows[REACH, at], rows[HOPS, at] = reach, hops
+            if identity.any():
+                for field in FIELDS:
+                    who = np.where(self.identities.values(field, identity) != 0, identity, 0)
+                    take_first(rows[WHO + field], rows[WHEN + field], at, who, reach)
+            further = (parent != 0) & (hops < self.limits.max_hops)
+            rows[AT, at] = np.where(further, parent, 0)
+            at = at[further]
         if stuck:
-            self._awaited.claim(np.array(stuck, dtype=np.uint64), np.zeros(len(stuck), dtype=np.int64))
+            self._await(np.concatenate(stuck))
+
+    def _await(self, stuck: Numbers) -> None:
+        """Slots (rows of the table) that wait for the span at which they stand: a chain for each span, the newest in front."""
+        rows = self.slots.rows
+        stuck = stuck[np.argsort(rows[AT, stuck], kind="stable")]
+        keys, numbers = rows[AT, stuck].view(np.uint64), stuck + self.slots.first
+        same = keys[1:] == keys[:-1]
+        last = np.flatnonzero(np.append(~same, True))
+        rows[NEXT, stuck[:-1]] = np.where(same, numbers[1:] + 1, 0)
+        rows[NEXT, stuck[last]] = self._awaited.find(keys[last]) + 1
+        first = np.flatnonzero(np.append(True, ~same))
+        self._awaited.claim(keys[first], numbers[first])
+        self._awaited.move(keys[first], numbers[first])
+
+    def known(self, slots: Numbers, at: Numbers) -> tuple[Numbers, Numbers]:
+        """What slots knew as of journal records -> by field who said so (0: nobody), and whether the agent stands above (2), beside (1)."""
+        rows, place = self.slots.rows, slots - self.slots.first
+        who = np.zeros((3, len(slots)), dtype=np.int64)
+        source = np.zeros(len(slots), dtype=np.int64)
+        for field in FIELDS:
+            for near, column in ((1, 3 + field), (2, field)):
+                said = rows[WHO + column, place]
+                hit = (said != 0) & (rows[WHEN + column, place] <= at)
+                who[field] = np.where(hit, said, who[field])
+                if field == AGENT:
+                    source[hit] = near
+        return who, source
+
+    def as_of(self, keys: Keys, at: Numbers) -> pl.DataFrame:
+        """What the slots of these keys knew as of journal records: ``slot``, ``at`` and the texts of it (``Identities.texts``)."""
+        texts = self.identities.texts(*self.known(self.slots.find(keys), at))
+        return pl.DataFrame([pl.Series(SLOT, keys), pl.Series("at", at), *texts])
+
+    def alive(self, keys: Keys, at: Numbers) -> NDArray[np.bool_]:
+        """Whether a slot is still the one that an event of that record asked; key 0 is always alive."""
+        slots = self.slots.find(keys)
+        found: NDArray[np.bool_] = (slots >= 0) & (keys != 0)
+        found[found] = self.slots.rows[ORDINAL, slots[found] - self.slots.first] <= at[found]
+        found |= keys == 0
+        return found
+
+    def changes(self, slots: Numbers, since: int) -> pl.DataFrame | None:
+        """The journal records, from ``since`` on, at which these slots learnt something that is wanted; None where there is none.
+
+        As ``as_of``, with ``opened``, the record of the first event that asked, and ``better``: a mask of the fields that got better then.
+        """
+        slots = np.unique(slots)
+        rows, place = self.slots.rows, slots - self.slots.first
+        wants = rows[WANTS, place]
+        when = np.where((rows[WHO:WHEN, place] != 0) & (wants >> _FIELD_OF & 1 != 0), rows[WHEN:, place], -1)
+        column, row = np.nonzero(when >= max(since, 0))
+        if not len(row):
+            return None
+        at = when[column, row]
+        order = np.lexsort((at, row))
+        row, at = row[order], at[order]
+        kept = np.append(True, (row[1:] != row[:-1]) | (at[1:] != at[:-1]))
+        row, at = row[kept], at[kept]
+        now, before = self.known(slots[row], at), self.known(slots[row], at - 1)
+        better = (now[1] != before[1]).astype(np.int64) << AGENT
+        for field in FIELDS:
+            values = (self.identities.values(field, who[field]) for who in (now[0], before[0]))
+            better |= np.not_equal(*values).astype(np.int64) << field
+        told = np.flatnonzero(better & wants[row])
+        if not len(told):
+            return None
+        row, at = row[told], at[told]
+        texts = self.identities.texts(now[0][:, told], now[1][told])
+        place = place[row]
+        return pl.DataFrame(
+            [
+                pl.Series("opened", rows[ORDINAL, place]),
+                pl.Series("better", better[told].astype(np.uint8)),
+                pl.Series(SLOT, rows[KEY, place].view(np.uint64)),
+                pl.Series("at", at),
+                *texts,
+            ]
+        )
 
     def above(self, keys: Sequence[int]) -> list[Node | None]:
         """These spans, None for one that is not known."""
-        return [node and Node(node[0], node[1], self.identities[node[2]]) for node in self.nodes.look(keys)]
+        known, columns = self.nodes.look(np.array(keys, dtype=np.uint64))
+        nodes = iter(columns.T.tolist())
+        found = []
+        for is_known in known.tolist():
+            parent, ordinal, identity = next(nodes) if is_known else (0, 0, 0)
+            found.append(Node(parent & _UNSIGNED, ordinal, identity) if is_known else None)
+        return found
 
     def end_epoch(self, epoch: int, received: int) -> int | None:
         """Evicts whole epochs: those past ``ttl``, and the oldest beyond ``max_nodes``. -> first ordinal kept, None: nothing went."""
@@ -241,70 +301,58 @@ class Traces:
             return None
         self.nodes.forget(evicted)
         first = (self.epochs[0][0] if self.epochs else epoch + 1) * self.limits.epoch
-        self.slots = {key: slot for key, slot in self.slots.items() if slot.ordinal >= first}
-        self.lent = {key: kept for key, lent in self.lent.items() if (kept := _since(lent, first))}
+        # Slots are numbered in the order of the records that opened them; what was reopened stays with its neighbors.
+        opened = np.maximum.accumulate(self.slots.rows[ORDINAL])
+        self.slots.forget(self.slots.first + int(np.searchsorted(opened, first)))
+        rows = self.lent.rows
+        rows[1 : 1 + _LENT][rows[1 + _LENT :] < first] = 0
+        self.lent = Table(_LENT_WIDTH, rows[:, rows[1 : 1 + _LENT].any(axis=0)])
         self._wait_again()
         self._tidy()
         return first
 
     def _wait_again(self) -> None:
-        self._waiting = {}
-        for slot in self.slots.values():
-            if slot.at:
-                self._waiting.setdefault(slot.at, []).append(slot.key)
-        self._awaited = HashIndex(len(self._waiting))
-        self._awaited.claim(np.array(list(self._waiting), dtype=np.uint64), np.zeros(len(self._waiting), dtype=np.int64))
+        waiting = np.flatnonzero(self.slots.rows[AT])
+        self._awaited = HashIndex(len(waiting))
+        if len(waiting):
+            self._await(waiting)
 
     def _tidy(self) -> None:
-        """Drops identities that no span has any more; seldom, because it looks at all spans."""
+        """Drops identities that nobody has any more; seldom, because it looks at all spans."""
         if len(self.identities) > self._many:
-            used = np.unique(self.nodes.rows[3]).tolist()
-            self.identities = {0: NOBODY} | {number: self.identities[number] for number in used}
+            rows, slots, lent = self.nodes.rows[3], self.slots.rows[WHO:WHEN], self.lent.rows[1 : 1 + _LENT]
+            used = np.unique(np.concatenate([[0], rows.view(np.int64), slots.ravel(), lent.ravel()]))
+            for numbers in (rows, slots, lent):
+                numbers[...] = np.searchsorted(used, numbers.view(np.int64))
+            self.identities.keep(used)
             self._many = max(MANY_IDENTITIES, 2 * len(self.identities))
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps. The indexes, and who waits, follow from the rest."""
-        rest = (self.nodes.first, self.identities, list(self.slots.values()), self.lent, list(self.epochs), self._many)
-        # The orientation is said: of four spans by four columns it would be guessed.
-        spans = pl.DataFrame(self.nodes.rows.copy().T, schema=_SPANS, orient="row")
-        return {"spans": spans, "traces": msgspec.msgpack.encode(rest)}
+        # The orientation is said: of as many rows as columns it would be guessed.
+        tables = {"spans": self.nodes.rows.view(np.int64), "slots": self.slots.rows, "lent": self.lent.rows}
+        frames = {name: pl.DataFrame(rows.copy().T, schema=_columns(len(rows)), orient="row") for name, rows in tables.items()}
+        rest = (self.nodes.first, self.slots.first, list(self.epochs), self._many)
+        return {**frames, "identities": self.identities.state(), "traces": msgspec.msgpack.encode(rest)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """The inverse of ``state``."""
-        first, self.identities, slots, self.lent, epochs, self._many = msgspec.msgpack.decode(state["traces"], type=_STATE)
-        self.nodes = Nodes(np.ascontiguousarray(state["spans"].to_numpy().T), first)
+        first, opened, epochs, self._many = msgspec.msgpack.decode(state["traces"], type=_STATE)
+        spans, slots, lent = (np.ascontiguousarray(state[name].to_numpy().T) for name in ("spans", "slots", "lent"))
+        self.nodes, self.slots, self.lent = Nodes(spans.view(np.uint64), first), Table(_WIDTH, slots, opened), Table(_LENT_WIDTH, lent)
+        self.identities = Identities(state["identities"])
         self.epochs = deque(epochs)
-        for known in (*self.lent.values(), *(known for slot in slots for known in (slot.found, slot.lent) if known)):
-            known[AGENT] = known[AGENT] and tuple(known[AGENT])
-        self.slots = {slot.key: slot for slot in slots}
         self._wait_again()
 
 
-_SPANS = pl.Schema(dict.fromkeys(("key", "parent", "ordinal", "identity"), pl.UInt64))
-_STATE = tuple[int, dict[int, Identity], list[Slot], dict[int, Known], list[tuple[int, int, int]], int]
+def _columns(width: int) -> pl.Schema:
+    return pl.Schema({str(place): pl.Int64() for place in range(width)})
 
 
-def _filled(known: Known | None, values: Identity, ordinal: int) -> tuple[Known, int]:
-    """With what is not known yet; -> mask of that, too."""
-    if known is None:
-        known = [*values, ordinal, ordinal, ordinal]
-        return known, _mask(known)
-    mask = 0
-    for name in FIELDS:
-        if known[name] is None and values[name] is not None:
-            known[name], known[name + 3] = values[name], ordinal
-            mask |= 1 << name
-    return known, mask
-
-
-def _mask(known: Known) -> int:
-    return (known[0] is not None) | (known[1] is not None) << 1 | (known[2] is not None) << 2
-
-
-def _since(known: Known, first: int) -> Known | None:
-    """A copy without what became known before journal record ``first``."""
-    kept = [known[name] if known[name + 3] >= first else None for name in FIELDS]
-    return [*kept, *known[3:]] if any(one is not None for one in kept) else None
+_NONE = np.empty(0, dtype=np.int64)
+_FIELD_OF = np.array([*FIELDS, *FIELDS])[:, None]
+_UNSIGNED = (1 << 64) - 1
+_STATE = tuple[int, int, list[tuple[int, int, int]], int]
 
 
 def agent_of(service: str | None, name: str | None, agent_id: str | None) -> tuple[str, str | None, str | None] | None:

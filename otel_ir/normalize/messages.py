@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,10 +17,10 @@ import numpy as np
 import polars as pl
 
 from otel_ir.normalize.columns import event_time
-from otel_ir.normalize.few import contains_any
-from otel_ir.normalize.sources import Mask, Sources, pick
+from otel_ir.normalize.few import Mask, contains_any
+from otel_ir.normalize.sources import Sources, pick
 from otel_ir.normalize.table import Dialect
-from otel_ir.normalize.unwrap import members, raw_list, raw_text, raws
+from otel_ir.normalize.unwrap import UNREADABLE, members, raw_list, raw_text, raws
 
 MAX_MESSAGES = 256
 """Newest messages of one request or answer that are looked at."""
@@ -95,7 +96,8 @@ def call_frame(rows: pl.DataFrame, service: pl.Series, calls: list[tuple[int, Ca
         )
         .with_columns(event_time().alias("time"))
     )
-    found = pl.DataFrame([call for _, call in calls], schema=Call._fields, orient="row", schema_overrides=_CALL_TYPES)
+    said = zip(*(call for _, call in calls), strict=True)
+    found = pl.DataFrame([pl.Series(name, listed, dtype=dtype) for (name, dtype), listed in zip(_CALL_TYPES.items(), said, strict=True)])
     executed = [_executed(call, table) for (_, call), table in zip(calls, tables, strict=True)]
     kinds = [_kind(call, table) for (_, call), table in zip(calls, tables, strict=True)]
     extra = [
@@ -242,8 +244,7 @@ def read_json(sources: Sources, where: Mask, before: str = "") -> list[tuple[int
 
 def json_calls(text: str) -> Iterator[Call]:
     """Calls and results in a JSON array of messages, oldest first; a result knows its call where both stand there."""
-    found = [raws(bytes(message)) for message in raw_list(text)[-MAX_MESSAGES:]]
-    yield from with_calls([call for message in found for call in _of_message(message, _text(message, "role"))])
+    yield from with_calls([call for message in raw_list(text)[-MAX_MESSAGES:] for call in said_in(bytes(message))])
 
 
 def with_calls(told: list[Call]) -> Iterator[Call]:
@@ -273,6 +274,61 @@ def with_calls(told: list[Call]) -> Iterator[Call]:
 
 _ITEM = "fc_"
 """What ids of a call's item in OpenAI's Responses begin with."""
+
+
+class _Part(msgspec.Struct, gc=False):
+    type: Any = None
+    id: msgspec.Raw = msgspec.Raw()
+    name: msgspec.Raw = msgspec.Raw()
+    arguments: msgspec.Raw = msgspec.Raw()
+    result: msgspec.Raw = msgspec.Raw()
+    response: msgspec.Raw = msgspec.Raw()
+    content: msgspec.Raw = msgspec.Raw()
+
+
+class _Message(msgspec.Struct, gc=False):
+    parts: list[_Part] | None = None
+    tool_calls: Any = None
+    tool_call_id: msgspec.Raw = msgspec.Raw()
+    content: msgspec.Raw = msgspec.Raw()
+
+
+_MESSAGE = msgspec.json.Decoder(_Message)
+
+
+def said_in(message: bytes) -> tuple[Call, ...]:
+    """Calls and results of one message. Conversations are repeated with every request, so short messages are remembered."""
+    if b"tool" not in message and b"approval" not in message and b"\\u" not in message:
+        return ()
+    return _remembered(message) if len(message) <= _MAX_REMEMBERED else _read(message)
+
+
+def _read(message: bytes) -> tuple[Call, ...]:
+    """What has the form of the conventions, and nothing else in it, is read in one step."""
+    try:
+        found = _MESSAGE.decode(message)
+    except UNREADABLE:
+        found = None
+    if found is None or found.tool_calls is not None or found.tool_call_id or bytes(found.content)[:1] == b"[" or b"approval" in message:
+        outer = raws(message)
+        return tuple(_of_message(outer, _text(outer, "role")))
+    return tuple(_call(part) for part in found.parts or () if part.type in ("tool_call", "tool_call_response"))
+
+
+_remembered = lru_cache(maxsize=8192)(_read)
+_MAX_REMEMBERED = 2048
+"""Bytes."""
+
+
+def _call(part: _Part) -> Call:
+    if part.type == "tool_call":
+        return Call("call", _raw(part.id), _raw(part.name), _raw(part.arguments))
+    results = (_raw(part.result), _raw(part.response), _raw(part.content))
+    return Call("result", _raw(part.id), _raw(part.name), None, next((one for one in results if one is not None), None))
+
+
+def _raw(raw: msgspec.Raw) -> str | None:
+    return raw_text(bytes(raw)) if raw else None
 
 
 def _of_message(message: dict[str, msgspec.Raw], role: str | None) -> Iterator[Call]:

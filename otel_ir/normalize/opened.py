@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,20 +12,18 @@ from numpy.typing import NDArray
 
 from otel_ir.model import EVENT_SCHEMA, PATCH_COLUMNS, PATCH_SCHEMA, TOLD_COLUMNS
 from otel_ir.normalize.few import is_among, is_null
-from otel_ir.normalize.identity import AGENT, CONVERSATION, USER, Slot, provisional
+from otel_ir.normalize.hashes import Keys, Numbers
+from otel_ir.normalize.identity import Traces, provisional
+from otel_ir.normalize.slots import AGENT, CONVERSATION, SLOT, USER, solid
 
 EVENT, ORDINAL, POSITION = "otel_ir.event.id", "otel_ir.journal.ordinal", "otel_ir.journal.position"
 IDENTITY, LEARNT = PATCH_COLUMNS[:6], PATCH_COLUMNS[6:]
-SLOT, LACKS = "slot", "lacks"
-"""Helper columns of events: the key of the parent span that they take identity from (0: none), and a mask of what they lack."""
+LACKS = "lacks"
+"""Helper column of events beside ``SLOT``: a mask of what they lack."""
 _OWN = ("service.name", "trace_id", "otel_ir.parent_span_id", *(name for name in IDENTITY if name != "otel_ir.agent.id_source"))
-_OPEN_SCHEMA = pl.Schema(
+OPEN_SCHEMA = pl.Schema(
     {name: EVENT_SCHEMA[name] for name in (EVENT, ORDINAL, POSITION, *_OWN, *LEARNT)} | {SLOT: pl.UInt64, LACKS: pl.UInt8}
 )
-KNOWN_SCHEMA = pl.Schema(
-    {SLOT: pl.UInt64, "at": pl.Int64} | dict.fromkeys(("s_id", "s_name", "s_agent_id", "s_source", "s_conversation", "s_user"), pl.String)
-)
-_CHANGE_SCHEMA = pl.Schema({"opened": pl.Int64(), "better": pl.UInt8(), **KNOWN_SCHEMA})
 _POINT_SCHEMA = pl.Schema({name: PATCH_SCHEMA[name] for name in (EVENT, ORDINAL, *LEARNT, *TOLD_COLUMNS)})
 _SAID_SCHEMA = pl.Schema({name: PATCH_SCHEMA[name] for name in (EVENT, *LEARNT)})
 IDENTITY_BITS = 0b111
@@ -99,66 +97,49 @@ def _provisional() -> pl.Expr:
     return provisional(pl.col("service.name"), pl.col("trace_id"), pl.col("otel_ir.parent_span_id"))
 
 
-def as_of(slots: dict[int, Slot], asked: Iterable[tuple[int, int]]) -> pl.DataFrame:
-    """(slot, journal record) -> ``KNOWN_SCHEMA``: what the slot knew as of that record."""
-    return _columns([_known(slots[key], at) for key, at in asked], KNOWN_SCHEMA)
-
-
-def _known(slot: Slot, at: int) -> tuple[Any, ...]:
-    agent, source = slot.known(AGENT, at)
-    return (slot.key, at, *(agent or (None, None, None)), source, slot.known(CONVERSATION, at)[0], slot.known(USER, at)[0])
-
-
-def _columns(rows: Sequence[tuple[Any, ...]], schema: pl.Schema) -> pl.DataFrame:
-    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
-    return pl.DataFrame([pl.Series(name, values, dtype=dtype) for (name, dtype), values in zip(schema.items(), columns, strict=True)])
-
-
 class Opened:
     """The events, an older part for each epoch and a younger one; each as it was when it came."""
 
     def __init__(self) -> None:
         self._old: deque[tuple[int, pl.DataFrame]] = deque()
         """(newest ordinal, events)"""
-        self._new = _OPEN_SCHEMA.to_frame()
+        self._new = OPEN_SCHEMA.to_frame()
         self._said: dict[str, tuple[int, dict[str, Any]]] = {}
         """event -> (its ordinal, what was learnt about it later)"""
 
     def add(self, events: pl.DataFrame) -> None:
         """Events with their own values, and the helper columns."""
         if events.height:
-            self._new = self._new.vstack(events[_OPEN_SCHEMA.names()])
+            self._new = self._new.vstack(events[OPEN_SCHEMA.names()])
             if self._new.n_chunks() > _MAX_CHUNKS:
                 self._new = self._new.rechunk()
 
-    def move(self, slots: dict[str, int]) -> list[tuple[int, int, int]]:
-        """Events whose identity comes from elsewhere than was thought: event -> slot. -> (slot, the event's record, what it lacks)."""
+    def move(self, slots: dict[str, int]) -> tuple[Keys, Numbers, NDArray[np.uint8]]:
+        """Events whose identity comes from elsewhere than was thought: event -> slot. -> slot, the event's record, what it lacks."""
         mine = pl.col(EVENT).is_in([*slots])
         moved = pl.when(mine).then(pl.col(EVENT).replace_strict(slots, default=None, return_dtype=pl.UInt64)).otherwise(pl.col(SLOT))
-        found = self._where(mine, 0)
         self._new = self._new.with_columns(moved.alias(SLOT))
         self._old = deque((newest, part.with_columns(moved.alias(SLOT))) for newest, part in self._old)
-        return [(slots[event], ordinal, lack & IDENTITY_BITS) for event, ordinal, lack in found.select(EVENT, ORDINAL, LACKS).iter_rows()]
+        found = self._where(mine, 0)
+        return found[SLOT].to_numpy(), found[ORDINAL].to_numpy(), found[LACKS].to_numpy() & np.uint8(IDENTITY_BITS)
 
-    def patch(self, changed: dict[int, Slot], since: int) -> pl.DataFrame:
-        """Patches for the events of these slots, one for each record from ``since`` on at which an event's identity changed."""
-        informed = [slot for slot in changed.values() if slot.wants & slot.has]
-        if not informed:
-            return _NO_PATCHES
-        changes = _columns([change for slot in informed for change in _changes(slot, since)], _CHANGE_SCHEMA)
-        if changes.is_empty():
+    def patch(self, changes: pl.DataFrame | None) -> pl.DataFrame:
+        """Patches for the events of the slots that learnt something (``Traces.changes``)."""
+        if changes is None:
             return _NO_PATCHES
         opened: Any = changes["opened"].min()
         about = self._where(pl.col(SLOT).is_in(changes[SLOT].unique().implode()), opened)
         # A row older than its slot belongs to an earlier one of that name, which was forgotten.
         later = (pl.col("at") > pl.col(ORDINAL)) & (pl.col(ORDINAL) >= pl.col("opened"))
-        now = about.join(changes, on=SLOT, how="inner").filter(later & (pl.col(LACKS) & pl.col("better") != 0))
-        now = self._with_said(now.sort("at", ORDINAL, POSITION, maintain_order=True)).with_columns(**identity())
+        # Numbers are joined and sorted; the texts that belong to them are gathered once, at the end.
+        asked = about[[SLOT, ORDINAL, POSITION, LACKS]].with_row_index("event")
+        pairs = asked.join(changes[[SLOT, "at", "opened", "better"]].with_row_index("change"), on=SLOT, how="inner")
+        pairs = pairs.filter(later & (pl.col(LACKS) & pl.col("better") != 0)).sort("at", ORDINAL, POSITION, maintain_order=True)
+        now = about[pairs["event"]].hstack(changes.drop(SLOT)[pairs["change"]])
+        now = self._with_said(now).with_columns(**identity())
         return now.with_columns(pl.col("at").alias(ORDINAL), *_NOTHING_TOLD).select(PATCH_SCHEMA.names())
 
-    def learn(
-        self, slots: dict[int, Slot], patches: pl.DataFrame, learnt: Sequence[tuple[str, int, str, Any, bool]], since: int
-    ) -> pl.DataFrame:
+    def learn(self, traces: Traces, patches: pl.DataFrame, learnt: Sequence[tuple[str, int, str, Any, bool]], since: int) -> pl.DataFrame:
         """Patches that also carry what was learnt, (event, ordinal, column, value, only if the event lacks it): every patch gives the
         present value of all of ``PATCH_COLUMNS``.
         """
@@ -174,8 +155,9 @@ class Opened:
         points = pl.DataFrame([{EVENT: event, ORDINAL: at} | said for (event, at), said in together.items()], schema=_POINT_SCHEMA)
         told = told.filter(pl.col(EVENT).is_in(points[EVENT].unique().implode()))
         asked = pl.max_horizontal(pl.col(ORDINAL), pl.lit(since - 1)).alias("at")
-        told = _alive(told, slots).with_columns(asked)
-        known = as_of(slots, told.filter(pl.col(SLOT) != 0).select(SLOT, "at").unique().rows())
+        told = _alive(told, traces).with_columns(asked)
+        points_of = told.filter(pl.col(SLOT) != 0).select(SLOT, "at").unique()
+        known = traces.as_of(points_of[SLOT].to_numpy(), points_of["at"].to_numpy())
         told = told.join(known, on=[SLOT, "at"], how="left").with_columns(**identity())
         for event, at in told.select(EVENT, ORDINAL).iter_rows():
             self._said.setdefault(event, (at, {}))
@@ -204,7 +186,7 @@ class Opened:
         """Closes the epoch that ends with journal record ``ordinal``; forgets events from before ``first``."""
         if self._new.height:
             self._old.append((ordinal, solid(self._new)))
-            self._new = _OPEN_SCHEMA.to_frame()
+            self._new = OPEN_SCHEMA.to_frame()
         if first is not None:
             while self._old and self._old[0][0] < first:
                 self._old.popleft()
@@ -212,32 +194,21 @@ class Opened:
 
     def state(self) -> tuple[pl.DataFrame, dict[str, Any]]:
         """What a checkpoint keeps; at the end of an epoch only."""
-        events = pl.concat([_OPEN_SCHEMA.to_frame(), *(part for _, part in self._old)])
+        events = pl.concat([OPEN_SCHEMA.to_frame(), *(part for _, part in self._old)])
         return events, {"parts": [(newest, part.height) for newest, part in self._old], "said": self._said}
 
     def restore(self, events: pl.DataFrame, rest: dict[str, Any]) -> None:
         """The inverse of ``state``."""
-        self._new, self._said = _OPEN_SCHEMA.to_frame(), {event: (at, said) for event, (at, said) in rest["said"].items()}
+        self._new, self._said = OPEN_SCHEMA.to_frame(), {event: (at, said) for event, (at, said) in rest["said"].items()}
         self._old, start = deque(), 0
         for newest, height in rest["parts"]:
             self._old.append((newest, events.slice(start, height)))
             start += height
 
 
-def _changes(slot: Slot, since: int) -> Iterable[tuple[Any, ...]]:
-    """``_CHANGE_SCHEMA`` rows: the records at which the slot learnt something that is wanted, and which fields got better then."""
-    for at in slot.times(since):
-        now, before = _known(slot, at), _known(slot, at - 1)
-        better = (now[2:6] != before[2:6]) << AGENT | (now[6] != before[6]) << CONVERSATION | (now[7] != before[7]) << USER
-        if better & slot.wants:
-            yield (slot.ordinal, better, *now)
-
-
-def _alive(events: pl.DataFrame, slots: dict[int, Slot]) -> pl.DataFrame:
+def _alive(events: pl.DataFrame, traces: Traces) -> pl.DataFrame:
     """Without the events of slots that were forgotten."""
-    pairs = events.select(SLOT, ORDINAL).unique()
-    alive = [not key or (key in slots and slots[key].ordinal <= ordinal) for key, ordinal in pairs.iter_rows()]
-    return events.join(pairs.filter(pl.Series(alive, dtype=pl.Boolean)), on=[SLOT, ORDINAL], how="semi", maintain_order="left")
+    return events.filter(pl.Series(traces.alive(events[SLOT].to_numpy(), events[ORDINAL].to_numpy())))
 
 
 def _merged(told: pl.DataFrame, patches: pl.DataFrame, points: pl.DataFrame) -> pl.DataFrame:
@@ -252,13 +223,3 @@ def _merged(told: pl.DataFrame, patches: pl.DataFrame, points: pl.DataFrame) -> 
     every = every.with_columns(pl.col("identity", *LEARNT).forward_fill().over(EVENT))
     every = every.unique([EVENT, ORDINAL], keep="last", maintain_order=True)
     return every.filter((pl.col(ORDINAL) >= 0) & pl.col("identity").is_not_null()).unnest("identity").select(PATCH_SCHEMA.names())
-
-
-def solid(events: pl.DataFrame) -> pl.DataFrame:
-    """A copy that shares no memory: texts are views into whole requests, which would be kept for one id in them."""
-    return pl.DataFrame(
-        [
-            pl.Series(column.name, pl.from_arrow(column.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())), dtype=column.dtype)
-            for column in events.get_columns()
-        ]
-    )

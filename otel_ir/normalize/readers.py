@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from otel_ir.normalize.assign import CODES, Reading
-from otel_ir.normalize.few import contains_any
+from otel_ir.normalize.few import Mask, contains_any
 from otel_ir.normalize.messages import (
     MAX_CALLS,
     MAX_MESSAGES,
@@ -26,7 +26,7 @@ from otel_ir.normalize.messages import (
     read_json,
     with_calls,
 )
-from otel_ir.normalize.sources import Mask, Sources, pick
+from otel_ir.normalize.sources import Sources, pick
 from otel_ir.normalize.unwrap import literal, members, moved_messages, raw_list, raw_text, raws
 
 Found = list[tuple[int, Call]]

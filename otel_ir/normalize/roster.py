@@ -9,7 +9,7 @@ import hashlib
 
 import polars as pl
 
-from otel_ir.normalize.opened import solid
+from otel_ir.normalize.slots import solid
 
 _NAMES = pl.List(pl.String())
 ROSTER_SCHEMA = pl.Schema(

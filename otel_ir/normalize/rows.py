@@ -10,14 +10,13 @@ import polars as pl
 from otel_ir.decode import Batch
 from otel_ir.decode.values import Index
 from otel_ir.model import EVENT_COLUMNS, EVENT_SCHEMA
-from otel_ir.normalize import columns
+from otel_ir.normalize import columns, plain
 from otel_ir.normalize.assign import CODES, EVENTS
 from otel_ir.normalize.dialects import DIALECTS
-from otel_ir.normalize.few import FEW
+from otel_ir.normalize.few import Mask
 from otel_ir.normalize.hashes import mixed
 from otel_ir.normalize.messages import Call, call_frame
-from otel_ir.normalize.plain import computed, is_plain
-from otel_ir.normalize.sources import Mask, Sources, event_names, nulls, pick
+from otel_ir.normalize.sources import Sources, event_names, nulls, pick
 from otel_ir.normalize.table import DETAIL, EVENT_TYPE, STATED
 
 
@@ -54,9 +53,6 @@ _NOT_TEXT = [name for name in STATED if EVENT_COLUMNS[name].dtype != pl.String]
 _NAMES = pl.Series([one.name for one in DIALECTS], dtype=pl.String)
 _KINDS = pl.Series([None, *EVENTS[1:]], dtype=pl.String)
 _TRIPPED = pl.Series([None, True], dtype=pl.Boolean)
-_ALWAYS = [columns.event_id(), columns.event_time(), *columns.sizes()]
-_STABLE_ID, _ERRORS, _NO_ERRORS = columns.stable_id("gen_ai.agent.id"), columns.errors(), columns.no_errors()
-_THEN = [columns.executed(), *columns.agent()]
 
 
 class Rows:
@@ -67,37 +63,20 @@ class Rows:
         self._logs = batch.signal == "logs"
         self._take = np.flatnonzero(codes > 0)
         self._all = len(self._take) == batch.rows.height
+        self._gathered: dict[str, pl.Series] = {}
         self._telling = np.zeros(batch.rows.height, dtype=np.bool_)
 
     def events(self, failed: Mask, attributes: list[str]) -> pl.DataFrame:
         """The event frame without the argument columns."""
-        found = self._own() | self._stated() | self._read(failed, attributes)
+        found = self._own() | self._stated() | self._read(attributes)
         other = [name for name in _NOT_TEXT if found[name].dtype == pl.String]
         if other:
             typed = pl.DataFrame([found[name].alias(name) for name in other]).with_columns(columns.typed(name) for name in other)
             found |= {name: typed[name] for name in other}
-        if is_plain(found, failed[self._take]):
-            found |= computed(found)
-            frame = pl.DataFrame([found[name].alias(name) for name in (*EVENT_COLUMNS, *attributes)])
-            return frame if not self._logs else frame.hstack([found["_time"].alias("_time")]).with_columns(columns.log_id()).drop("_time")
-        frame = pl.DataFrame([series.alias(name) for name, series in found.items()])
-        if failed.any():
-            frame = frame.with_columns(columns.forgiven())
-        shown = tuple(name for name in columns.CONTENT if frame[name].null_count() < frame.height)
-        cut = np.zeros(frame.height, dtype=np.bool_)
-        for name in shown:
-            cut[columns.cut_rows(frame[name])] = True
-        frame = frame.hstack([pl.Series("_cut", cut)])
-        failing = failed.any() or frame["error"].null_count() < frame.height
-        first = [*_ALWAYS, *(_ERRORS if failing else _NO_ERRORS)]
-        if frame["gen_ai.agent.id"].null_count() < frame.height:
-            first.append(_STABLE_ID)
-        # Each step reads what the one before wrote.
-        for step in (first, _THEN, [columns.content(columns.scrubbed(frame, shown))]):
-            frame = frame.with_columns_seq(step) if frame.height <= FEW else frame.with_columns(step)
-        if self._logs:
-            frame = frame.with_columns(columns.log_id())
-        return frame[[*EVENT_COLUMNS, *attributes]]
+        failed = failed[self._take]
+        found |= plain.computed(found) if plain.is_plain(found, failed) else columns.computed(found, failed)
+        frame = pl.DataFrame([found[name].alias(name) for name in (*EVENT_COLUMNS, *attributes)])
+        return frame if not self._logs else frame.hstack([found["_time"].alias("_time")]).with_columns(columns.log_id()).drop("_time")
 
     def nodes(self, tripped: Mask) -> pl.DataFrame:
         """One row per span, and per log record that says something."""
@@ -107,8 +86,8 @@ class Rows:
             "agent_id": self._column("gen_ai.agent.id"),
             "conversation": self._column("gen_ai.conversation.id"),
             "user": self._column("user.id"),
-            "tripped": pick(_TRIPPED, tripped),
-            "event_type": pick(_KINDS, self._codes),
+            "tripped": pick(_TRIPPED, tripped) if tripped.any() else nulls(len(tripped), pl.Boolean),
+            "event_type": self._kinds,
         }
         if self._logs:
             found |= self._leaves()
@@ -121,10 +100,11 @@ class Rows:
     def _names(self) -> pl.Series:
         """What each row calls the agent of those below it: its own, or the one to which it hands over."""
         own = self._column("gen_ai.agent.name")
-        to = self._positions["otel_ir.handoff.to"]
-        above = (self._codes == CODES["handoff"]) & (to >= 0)
-        if not above.any():
+        to = self._positions.get("otel_ir.handoff.to")
+        above = self._codes == CODES["handoff"]
+        if to is None or not above.any():
             return own
+        above &= to >= 0
         above &= np.array([dialect.hosts for dialect in DIALECTS], dtype=np.bool_)[self._chosen]
         return self._sources.gather(to).zip_with(pl.Series(above), own)
 
@@ -137,7 +117,7 @@ class Rows:
         times = (rows[name].to_numpy().astype(np.uint64) for name in ("time", "observed"))
         digest = mixed(0, sums, *times, rows["event_name"], self._batch.body_texts, rows["trace_id"], rows["span_id"])
         describing = pl.Series([not dialect.call for dialect in DIALECTS])[pl.Series(self._chosen)]
-        kinds = pl.DataFrame({"kind": pick(_KINDS, self._codes), "describes": describing & pl.Series(np.isin(self._codes, _DESCRIBING))})
+        kinds = pl.DataFrame({"kind": self._kinds, "describes": describing & pl.Series(np.isin(self._codes, _DESCRIBING))})
         return {
             "parent_span_id": rows["span_id"],
             "span_id": pl.Series(digest).cast(pl.String),
@@ -178,12 +158,19 @@ class Rows:
         return call_frame(self._batch.rows, self._service, found, [DIALECTS[self._chosen[row]] for row, _ in found])
 
     @cached_property
+    def _kinds(self) -> pl.Series:
+        return pick(_KINDS, self._codes)
+
+    @cached_property
     def _service(self) -> pl.Series:
         return self._sources.column(_SERVICE)
 
     def _column(self, column: str) -> pl.Series:
-        at = self._positions[column]
-        return self._sources.gather(at) if (at >= 0).any() else nulls(len(at))
+        """The text of a stated column for all rows, null where there is none."""
+        if column not in self._gathered:
+            at = self._positions.get(column)
+            self._gathered[column] = self._sources.gather(at) if at is not None else nulls(len(self._codes))
+        return self._gathered[column]
 
     def _of_events(self, series: pl.Series) -> pl.Series:
         return series if self._all else pick(series, self._take)
@@ -192,16 +179,20 @@ class Rows:
         """Stated columns as text; those that nobody states in their own type."""
         found = {}
         for column in STATED:
-            at = self._positions[column][self._take]
-            found[column] = self._sources.gather(at) if (at >= 0).any() else nulls(len(at), EVENT_COLUMNS[column].dtype)
+            at = self._positions.get(column)
+            if self._all and at is not None:
+                found[column] = self._column(column)
+            elif at is not None and (at[self._take] >= 0).any():
+                found[column] = self._sources.gather(at[self._take])
+            else:
+                found[column] = nulls(len(self._take), EVENT_COLUMNS[column].dtype)
         return found
 
-    def _read(self, failed: Mask, attributes: list[str]) -> dict[str, pl.Series]:
+    def _read(self, attributes: list[str]) -> dict[str, pl.Series]:
         """Other texts, and the helper columns of ``columns.py``."""
         wanted = _TEXTS | {name: (name, f"resource:{name}") for name in attributes}
         found = {name: self._of_events(self._sources.column(*listed)) for name, listed in wanted.items()}
         return found | {
-            "_failed": pl.Series(failed[self._take]),
             "_dialect": pl.Series(self._chosen[self._take].astype(np.uint32)),
             "otel_ir.dialect": pick(_NAMES, self._chosen[self._take]),
         }
@@ -219,7 +210,7 @@ class Rows:
             "_received": rows["received"],
             "_dropped": rows["dropped_attributes_count"],
             "start_time": start,
-            "event.type": pick(_KINDS, self._codes[self._take]),
+            "event.type": self._of_events(self._kinds),
             "trace_id": rows["trace_id"],
             "span_id": rows["span_id"],
             "otel_ir.parent_span_id": parent,

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from otel_ir.decode import Attributes, Batch
 from otel_ir.decode.values import Index
-from otel_ir.normalize.few import FEW, is_among, is_null, matches
+from otel_ir.normalize.few import FEW, Mask, contains_any, filled, is_among, is_null, matches
 from otel_ir.normalize.table import Unwrap, condition
 from otel_ir.normalize.unwrap import UNWRAPPERS, UNWRAPPERS_BESIDE
-
-Mask = NDArray[np.bool_]
 
 
 @lru_cache(maxsize=16)
@@ -30,27 +27,21 @@ def nulls(size: int, dtype: Any = pl.String) -> pl.Series:
     return pl.Series([None], dtype=dtype).new_from_index(0, size)
 
 
-def pick(series: pl.Series, index: NDArray[Any]) -> pl.Series:
+def pick(series: pl.Series, index: np.ndarray[Any, Any]) -> pl.Series:
     """``series[index]``; indexing by an index series is the one way that does not go through the query engine (30 µs a call)."""
     if len(index) == 1:
         return series.new_from_index(int(index[0]), 1)
     return series[pl.Series(index.astype(np.uint32))]
 
 
-@cache
-def expression(text: str) -> pl.Expr:
-    """A condition over columns named like sources; null counts as not holding."""
-    source, mark, values = condition(text)
-    column, first = pl.col(source), values[0] if values else ""
-    tests = {
-        "?": column.is_not_null(),
-        "!": column.is_null(),
-        "=": column.is_in(values),
-        "^=": column.str.starts_with(first),
-        "$=": column.str.ends_with(first),
-        "*=": column.str.contains(first, literal=True),
-    }
-    return tests[mark].fill_null(value=False).alias(text)
+def _shown(texts: pl.Series, mark: str, values: tuple[str, ...]) -> Mask:
+    """Of which texts a condition holds that needs one."""
+    if mark == "=":
+        return is_among(texts, values)
+    first = values[0]
+    if mark == "*=":
+        return contains_any(texts, (first,))
+    return filled(texts.str.starts_with(first) if mark == "^=" else texts.str.ends_with(first))
 
 
 def holds(text: str, value: str | None) -> bool:
@@ -109,6 +100,9 @@ class Sources:
 
     def gather(self, positions: Index) -> pl.Series:
         """The texts at these positions, null for -1."""
+        size = len(positions)
+        if size > FEW and positions[0] >= 0 and positions[-1] - positions[0] == size - 1 and (np.diff(positions) == 1).all():
+            return self.pool.slice(int(positions[0]), size)
         return pick(self.pool, np.where(positions < 0, len(self.pool) - 1, positions))
 
     def unwrap(self, step: Unwrap, where: Mask) -> None:
@@ -153,7 +147,7 @@ class Sources:
         return found
 
     def masks(self, conditions: Iterable[str]) -> dict[str, Mask]:
-        """Rows for which each condition holds (see ``table.py``); one pass for all of them."""
+        """Rows for which each condition holds (see ``table.py``)."""
         texts = list(dict.fromkeys(conditions))
         if not texts:
             return {}
@@ -161,9 +155,16 @@ class Sources:
         if self.size <= FEW:
             few = {source: self._few(source) for source in needed}
             return {text: np.array([holds(text, value) for value in few[condition(text).source]], dtype=np.bool_) for text in texts}
-        columns = [self.column(source).alias(source) for source in needed]
-        frame = pl.DataFrame(columns).select(expression(text) for text in texts)
-        return {text: frame[text].to_numpy() for text in texts}
+        found: dict[str, Mask] = {}
+        for source in needed:
+            rows, positions = self.places(source)
+            said = self.gather(positions)
+            for text in texts:
+                of, mark, values = condition(text)
+                if of == source:
+                    found[text] = np.full(self.size, mark == "!")
+                    found[text][rows] = _shown(said, mark, values) if values else is_null(said) == (mark == "!")
+        return found
 
     def has(self, source: str) -> Mask:
         """Rows that have this source."""
@@ -208,13 +209,14 @@ class Sources:
         attributes = self.batch.resource_attributes
         owner = self.batch.rows["resource"].to_numpy()
         count = int(owner.max()) + 1 if len(owner) else 0
-        for key in attributes.keys:
-            if key not in wanted or not count:
-                continue
-            entries = attributes.entries(key)
+        present = [key for key in attributes.keys if key in wanted] if count else []
+        if not present:
+            return
+        stretches = [attributes.entries(key) for key in present]
+        self._chunks.append(attributes.texts(np.concatenate(stretches)))
+        for key, entries in zip(present, stretches, strict=True):
             of_resource = np.full(max(count, int(attributes.row[entries].max()) + 1), -1, dtype=np.int64)
             of_resource[attributes.row[entries]] = np.arange(self._length, self._length + len(entries), dtype=np.int64)
-            self._chunks.append(attributes.texts(entries))
             self._length += len(entries)
             positions = of_resource[owner]
             rows = np.flatnonzero(positions >= 0)

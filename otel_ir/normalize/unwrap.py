@@ -24,7 +24,7 @@ _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
 _OBJECT = re.compile(rb'"<[\w.]{1,256} object at 0x[0-9a-f]{1,16}>"')
-_UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeError)
+UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeError)
 
 
 def members(text: str) -> dict[str, str | None]:
@@ -36,7 +36,7 @@ def raws(text: str | bytes) -> dict[str, msgspec.Raw]:
     """Top-level members of a JSON object, unparsed; ``{}`` if the text is no JSON object."""
     try:
         return _MEMBERS.decode(text)
-    except _UNREADABLE:
+    except UNREADABLE:
         return {}
 
 
@@ -44,7 +44,7 @@ def raw_list(text: str | bytes) -> list[msgspec.Raw]:
     """Items of a JSON array, unparsed; ``[]`` if the text is no JSON array."""
     try:
         return _RAWS.decode(text)
-    except _UNREADABLE:
+    except UNREADABLE:
         return []
 
 
@@ -56,7 +56,7 @@ def raw_text(raw: bytes) -> str | None:
         return raw.decode("utf-8", "replace")
     try:
         return _TEXT.decode(raw)
-    except _UNREADABLE:  # a lone surrogate is legal JSON, but no text
+    except UNREADABLE:  # a lone surrogate is legal JSON, but no text
         return raw[1:-1].decode("utf-8", "replace")
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,15 +18,16 @@ from otel_ir.normalize.arguments import argument_columns, bare_texts, is_argumen
 from otel_ir.normalize.calls import MAX_ALIKE, Extra
 from otel_ir.normalize.columns import LOG_MARK, scoped_id
 from otel_ir.normalize.few import FEW, Mask, is_among, is_null
-from otel_ir.normalize.hashes import Keys, Numbers, firsts, hashed, mixed
-from otel_ir.normalize.identity import AGENT, CONVERSATION, NOBODY, USER, Node, Slot, TraceLimits, Traces, agent_of
+from otel_ir.normalize.hashes import Keys, Numbers, hashed, mixed
+from otel_ir.normalize.identity import NOBODY, Identity, TraceLimits, Traces, agent_of
 from otel_ir.normalize.inside import INSIDE, Inside
 from otel_ir.normalize.join_rows import NAMELESS, SCOPE, join_rows, trace_keys
 from otel_ir.normalize.joins import Joins, taker
 from otel_ir.normalize.once import Erring, Once
-from otel_ir.normalize.opened import IDENTITY_BITS, KNOWN_SCHEMA, LACKS, LEARNT, SLOT, Opened, as_of, identity, lacks, nobody, with_nobody
+from otel_ir.normalize.opened import IDENTITY_BITS, LACKS, LEARNT, OPEN_SCHEMA, Opened, identity, lacks, nobody, with_nobody
 from otel_ir.normalize.rows import DESCRIBES
 from otel_ir.normalize.same import PLACE, Same
+from otel_ir.normalize.slots import AGENT, CONVERSATION, FIELDS, SAID, SLOT, USER
 from otel_ir.normalize.sources import pick
 from otel_ir.normalize.table import DETAIL
 from otel_ir.normalize.twice import INNER, NESTED, PROVIDERS, Answer, Twice
@@ -47,7 +47,7 @@ _OF_HANDOFF = (_ARGUMENTS, "gen_ai.tool.call.result", "otel_ir.arguments.size", 
 _PLACE = ("trace_id", "span_id", "otel_ir.parent_span_id")
 _ANSWER = (_EVENT, "otel_ir.journal.ordinal", "start_time", "event_time")
 _MAX_CHUNKS = 64
-_KNOWN_NOTHING = KNOWN_SCHEMA.to_frame()
+_FIELDS = np.array(FIELDS, dtype=np.uint8)[:, None]
 
 
 @dataclass(slots=True)
@@ -80,26 +80,26 @@ class Weaver:
         """
         starts: list[Any] = [frame[name].min() for frame, name in ((events, "otel_ir.journal.ordinal"), (nodes, "ordinal"))]
         since = min((start for start in starts if start is not None), default=0)
-        nodes, keys, parents, identities, repeated = self._add(nodes)
+        nodes, keys, parents, scopes, identities, repeated = self._add(nodes)
         if repeated is not None:
             events = _without(events, repeated, "otel_ir.journal.ordinal", "otel_ir.journal.position")
             calls = _without(calls, repeated, "ordinal", "position")
             tells = tells if tells is None else _without(tells, repeated, "otel_ir.journal.ordinal", "otel_ir.journal.position")
+        rows = _rows_of(events, nodes)
         changed = self.traces.wake(keys)
-        changed |= self.traces.lend(self._offers(nodes, keys, parents, identities))
+        lent = self.traces.lend(*self._offers(nodes, keys, parents, identities))
         events, within = self._inside(events, tells)
         events, passed_on = self._once(events, keys)
         events = self._twice(events)
         events, told, moved = self._same(events, tells)
-        changed |= self.traces.open(self.opened.move(moved)) if moved else {}
-        events, extras = self._join(events, nodes, calls)
+        again = self.traces.reopen(*self.opened.move(moved)) if moved else lent[:0]
+        events, extras = self._join(events, nodes, calls, None if rows is None else scopes[rows])
         extras = passed_on + within + told + extras
-        woven, touched = self._first(*self._place(events, moved))
-        changed |= touched
-        patches = self.opened.patch(changed, since)
+        woven, touched = self._first(*self._place(events, None if rows is None else parents[rows], moved))
+        patches = self.opened.patch(self.traces.changes(np.concatenate([changed, lent, again, touched]), since))
         if extras:
             learnt = [(one.event, one.ordinal, one.column, one.value, one.fill) for one in extras]
-            patches = self.opened.learn(self.traces.slots, patches, learnt, since)
+            patches = self.opened.learn(self.traces, patches, learnt, since)
         return Woven(woven, patches)
 
     def _twice(self, events: pl.DataFrame) -> pl.DataFrame:
@@ -161,20 +161,22 @@ class Weaver:
                 own.setdefault(one.event, {})[one.column] = one.value
         return _set(events, own), [one for one in found if came.get(one.event) != one.ordinal]
 
-    def _add(self, nodes: pl.DataFrame) -> tuple[pl.DataFrame, Keys, Keys, Keys, pl.DataFrame | None]:
-        """The spans that are new, with their keys, their parents' keys, and the numbers of what they say; and those that are not."""
+    def _add(self, nodes: pl.DataFrame) -> tuple[pl.DataFrame, Keys, Keys, Keys, Numbers, pl.DataFrame | None]:
+        """The spans that are new, with keys of them, of their parents and their traces, and the numbers of what they say; and those that
+        are not.
+        """
         tenant, sender, trace, span, parent = hashed(self.seed, *(nodes[name] for name in (*_SPAN, "parent_span_id")))
         scope = mixed(self.seed, tenant, sender, trace)
         keys = mixed(self.seed, scope, span)
         parents = _where(nodes["parent_span_id"], mixed(self.seed, scope, parent))
         identities = self._identities(nodes)
-        new = self.traces.nodes.add(keys, parents, nodes["ordinal"].to_numpy().astype(np.uint64), identities)
+        new = self.traces.nodes.add(keys, parents, nodes["ordinal"].to_numpy().astype(np.uint64), identities.astype(np.uint64))
         if new.all():
-            return nodes, keys, parents, identities, None
+            return nodes, keys, parents, scope, identities, None
         kept = pl.Series(new)
-        return nodes.filter(kept), keys[new], parents[new], identities[new], nodes.filter(~kept)
+        return nodes.filter(kept), keys[new], parents[new], scope[new], identities[new], nodes.filter(~kept)
 
-    def _offers(self, nodes: pl.DataFrame, keys: Keys, parents: Keys, identities: Keys) -> Iterable[tuple[int, int, int]]:
+    def _offers(self, nodes: pl.DataFrame, keys: Keys, parents: Keys, identities: Numbers) -> tuple[Keys, Numbers, Numbers]:
         """What spans lend their siblings; a log record that describes a span speaks for it, from when both are there."""
         offers = _offers(nodes, parents, identities)
         describing = is_among(nodes["event_type"], (DESCRIBES,)) & (identities != 0)
@@ -193,24 +195,23 @@ class Weaver:
                 keys[waited].tolist(), parents[waited].tolist(), nodes["ordinal"].to_numpy()[waited].tolist(), strict=True
             ):
                 extra += [(parent, number, at) for number, _ in self.described.pop(key, ())]
-        return sorted([*offers, *(one for one in extra if one[0])], key=lambda one: one[2])
+        every = [*zip(*(column.tolist() for column in offers), strict=True), *(one for one in extra if one[0])]
+        every.sort(key=lambda one: one[2])
+        spans, numbers, ordinals = zip(*every, strict=True) if every else ((), (), ())
+        return np.array(spans, dtype=np.uint64), np.array(numbers, dtype=np.int64), np.array(ordinals, dtype=np.int64)
 
-    def _identities(self, nodes: pl.DataFrame) -> Keys:
+    def _identities(self, nodes: pl.DataFrame) -> Numbers:
         """A number for what each span says about itself, 0 where that is nothing."""
         stated = [nodes[name] for name in _SELF if nodes[name].null_count() < nodes.height]
         if not stated:
-            return np.zeros(nodes.height, dtype=np.uint64)
-        numbers = mixed(self.seed, nodes["service.name"], *(nodes[name] for name in _SELF))
-        if not any(one.null_count() == 0 for one in stated):
-            says = nodes.select(pl.any_horizontal(pl.col(one.name).is_not_null() for one in stated)).to_series().to_numpy()
-            numbers = np.where(says, numbers, np.uint64(0))
-        known = self.traces.identities
-        rows = firsts(numbers)
-        fresh = [row for row, number in zip(rows.tolist(), numbers[rows].tolist(), strict=True) if number not in known]
-        if fresh:
-            said = nodes.select("service.name", *_SELF)[fresh]
-            for number, (service, name, agent_id, conversation, user) in zip(numbers[fresh].tolist(), said.iter_rows(), strict=True):
-                known[number] = (agent_of(service, name, agent_id) if name or agent_id else None, conversation, user)
+            return np.zeros(nodes.height, dtype=np.int64)
+        says = np.zeros(nodes.height, dtype=np.bool_)
+        for one in stated:
+            says |= ~is_null(one)
+        rows = np.flatnonzero(says)
+        said = _some(nodes[SAID], rows)
+        numbers = np.zeros(nodes.height, dtype=np.int64)
+        numbers[rows] = self.traces.identities.enter(self.seed, mixed(self.seed, *(said[name] for name in SAID)), said)
         return numbers
 
     def _once(self, events: pl.DataFrame, arrived: Keys) -> tuple[pl.DataFrame, list[Extra]]:
@@ -237,11 +238,13 @@ class Weaver:
         woven, _ = self._first(*self._place(events))
         return Woven(woven, PATCH_SCHEMA.to_frame())
 
-    def _join(self, events: pl.DataFrame, nodes: pl.DataFrame, calls: pl.DataFrame) -> tuple[pl.DataFrame, list[Extra]]:
+    def _join(
+        self, events: pl.DataFrame, nodes: pl.DataFrame, calls: pl.DataFrame, scopes: Keys | None
+    ) -> tuple[pl.DataFrame, list[Extra]]:
         """Call ids, calls that only messages know, guardrail verdicts (joins.py)."""
         joined = is_among(events["event.type"], _JOINED)
         if joined.any():
-            self._state(events, joined)
+            self._state(events, joined, scopes)
         if calls.height:
             calls = calls.with_columns(
                 trace=_key(pl.col("trace_id").fill_null(""), pl.lit("")),
@@ -258,9 +261,9 @@ class Weaver:
         own, derived, extras = self.joins.fold(tools, calls.to_dicts(), tripped.to_dicts(), self._stated)
         return self._derived(_set(events, own), derived), extras
 
-    def _state(self, events: pl.DataFrame, joined: Mask) -> None:
+    def _state(self, events: pl.DataFrame, joined: Mask, scopes: Keys | None) -> None:
         """Remembers which events stated the id of their call."""
-        made = self._calls_of(events, "gen_ai.tool.call.id", "gen_ai.tool.name")
+        made = self._calls_of(events, "gen_ai.tool.call.id", "gen_ai.tool.name", scopes)
         rows = np.flatnonzero(joined & is_among(events["event.type"], _CALLS))
         if not len(rows):
             return
@@ -300,12 +303,13 @@ class Weaver:
         named = {name: row[name] for name in ("tenant", "sender", "trace_id", "call_id")} | {"tool": tool}
         return self._stated_by(pl.DataFrame([named], schema=dict.fromkeys(named, pl.String)))["stated"].to_list()[0] or []
 
-    def _calls_of(self, frame: pl.DataFrame, call_id: str, tool: str) -> Keys:
-        """A number for the call that a row describes, 0 where it does not say which."""
+    def _calls_of(self, frame: pl.DataFrame, call_id: str, tool: str, scopes: Keys | None = None) -> Keys:
+        """A number for the call that a row describes, 0 where it does not say which. ``scopes``: of the rows, where they are known."""
         if frame[call_id].null_count() == frame.height:
             return np.zeros(frame.height, dtype=np.uint64)
-        tenant, sender, trace, calls, tools = hashed(self.seed, *_scope(frame), frame[call_id], frame[tool])
-        calls = mixed(self.seed, mixed(self.seed, tenant, sender, trace), calls, tools)
+        if scopes is None:
+            scopes = mixed(self.seed, *_scope(frame))
+        calls = mixed(self.seed, scopes, *hashed(self.seed, frame[call_id], frame[tool]))
         return _where(frame[tool], _where(frame[call_id], calls))
 
     def _derived(self, events: pl.DataFrame, derived: list[dict[str, Any]]) -> pl.DataFrame:
@@ -316,52 +320,47 @@ class Weaver:
             [[row[name] for name in _SPAN] for row in derived], schema=dict.fromkeys(_SPAN, pl.String), orient="row"
         )  # fmt: skip
         nodes = self.traces.above(self._keys_of(spans, "span_id").tolist())
-        new = pl.DataFrame([_event_row(row, node) for row, node in zip(derived, nodes, strict=True)], schema=EVENT_SCHEMA)
+        who = [self.traces.identities.one(node.identity) if node else NOBODY for node in nodes]
+        new = pl.DataFrame([_event_row(row, one) for row, one in zip(derived, who, strict=True)], schema=EVENT_SCHEMA)
         names = [name for name in events.columns if is_argument(name)]
         if names:
             new = new.with_columns(argument_columns(new[_ARGUMENTS], names))
         order = ["otel_ir.journal.ordinal", "otel_ir.journal.position"]
         return pl.concat([events, new], how="diagonal").select(events.columns).sort(order, maintain_order=True)
 
-    def _place(self, events: pl.DataFrame, moved: dict[str, int] | None = None) -> tuple[pl.DataFrame, dict[int, Slot]]:
-        """Adds the helper columns of ``opened.py``; -> the slots of these events as well."""
+    def _place(
+        self, events: pl.DataFrame, parents: Keys | None = None, moved: dict[str, int] | None = None
+    ) -> tuple[pl.DataFrame, Numbers, Numbers]:
+        """Adds the helper columns of ``opened.py``; -> the events that have a slot as well, and these slots."""
+        if parents is None or len(parents) != events.height:  # calls of messages became events
+            parents = self._keys_of(events, "otel_ir.parent_span_id")
         lacking = lacks(events)
         wants = lacking & np.uint8(IDENTITY_BITS)
-        slots = np.where(wants != 0, self._keys_of(events, "otel_ir.parent_span_id"), np.uint64(0))
+        slots = np.where(wants != 0, _where(events["trace_id"], parents), np.uint64(0))
         if moved:
             for row in np.flatnonzero(is_among(events[_EVENT], (*moved,))).tolist():
                 slots[row] = moved[events[_EVENT][row]]
         rows = np.flatnonzero(slots)
-        rows = rows[firsts(mixed(self.seed, slots[rows], wants[rows].astype(np.uint64)))]
-        asking = (slots[rows], events["otel_ir.journal.ordinal"].to_numpy()[rows], wants[rows])
-        touched = self.traces.open(zip(*(column.tolist() for column in asking), strict=True))
-        return events.hstack([pl.Series(SLOT, slots), pl.Series(LACKS, lacking)]), touched
+        touched = self.traces.open(slots[rows], events["otel_ir.journal.ordinal"].to_numpy()[rows], wants[rows])
+        return events.hstack([pl.Series(SLOT, slots), pl.Series(LACKS, lacking)]), rows, touched
 
-    def _first(self, events: pl.DataFrame, touched: dict[int, Slot]) -> tuple[pl.DataFrame, dict[int, Slot]]:
+    def _first(self, events: pl.DataFrame, rows: Numbers, slots: Numbers) -> tuple[pl.DataFrame, Numbers]:
         """Events with the identity known as of their record; those that may still improve are kept."""
-        self.opened.add(
-            events.filter((pl.col(SLOT) != 0) | (pl.col(LACKS) > IDENTITY_BITS) | _awaits_more())
-            if events.height > FEW
-            else _some(events, _opens(events))
-        )
+        if events.height > FEW:
+            opens = events.select((pl.col(SLOT) != 0) | (pl.col(LACKS) > IDENTITY_BITS) | _awaits_more()).to_series()
+            self.opened.add(events if opens.all() else events[OPEN_SCHEMA.names()].filter(opens))
+        else:
+            self.opened.add(_some(events, _opens(events)))
         columns = events.columns[:-2]
-        known = self._known_at_once(events, [slot for slot in touched.values() if slot.wants & slot.has])
-        if known.height:
-            events = events.join(known, on=[SLOT, "otel_ir.journal.ordinal"], how="left", maintain_order="left").with_columns(**identity())
+        who, source = self.traces.known(slots, events["otel_ir.journal.ordinal"].to_numpy()[rows])
+        who[((events[LACKS].to_numpy()[rows] >> _FIELDS) & 1) == 0] = 0
+        if who.any():
+            everybody, sources = np.zeros((3, events.height), dtype=np.int64), np.zeros(events.height, dtype=np.int64)
+            everybody[:, rows], sources[rows] = who, source
+            events = events.hstack(self.traces.identities.texts(everybody, sources)).with_columns(**identity())
         elif events["otel_ir.agent.id"].null_count():
             events = with_nobody(events) if events.height <= FEW else events.with_columns(**nobody())
-        return events[columns], touched
-
-    def _known_at_once(self, events: pl.DataFrame, informed: list[Slot]) -> pl.DataFrame:
-        """What slots knew as of the records of those events that came later than the knowledge."""
-        if not informed:
-            return _KNOWN_NOTHING
-        since = {slot.key: slot.since for slot in informed}
-        slots, ordinals = events[SLOT].to_numpy(), events["otel_ir.journal.ordinal"].to_numpy()
-        rows = np.flatnonzero(np.isin(slots, np.array([*since], dtype=np.uint64)))
-        asked = dict.fromkeys(zip(slots[rows].tolist(), ordinals[rows].tolist(), strict=True))
-        known = as_of(self.traces.slots, [(key, at) for key, at in asked if since[key] <= at])
-        return known.rename({"at": "otel_ir.journal.ordinal"})
+        return events[columns], slots
 
     def _keys_of(self, events: pl.DataFrame, span: str) -> Keys:
         """Keys of spans that events name, 0 for none."""
@@ -494,9 +493,8 @@ def _some(events: pl.DataFrame, rows: Numbers) -> pl.DataFrame:
     return events if len(rows) == events.height else events[pl.Series(rows.astype(np.uint32))]
 
 
-def _event_row(row: dict[str, Any], node: Node | None) -> dict[str, Any]:
+def _event_row(row: dict[str, Any], who: Identity) -> dict[str, Any]:
     """An event made of a message row; identity is that of the model's own span."""
-    who = node.identity if node else NOBODY
     agent = agent_of(row["service.name"], row["agent"], None) or who[AGENT] or (None, None, None)
     return {
         "event_time": row["time"],
@@ -533,12 +531,21 @@ def _event_row(row: dict[str, Any], node: Node | None) -> dict[str, Any]:
     }
 
 
-def _offers(nodes: pl.DataFrame, parents: Keys, identities: Keys) -> Iterator[tuple[int, int, int]]:
+def _rows_of(events: pl.DataFrame, nodes: pl.DataFrame) -> Numbers | None:
+    """The node of each event, None where they are not one to one."""
+    rows = np.flatnonzero(~is_null(nodes["event_type"]))
+    if len(rows) != events.height:
+        return None
+    pairs = (("ordinal", "otel_ir.journal.ordinal"), ("position", "otel_ir.journal.position"))
+    same = all(np.array_equal(nodes[theirs].to_numpy()[rows], events[ours].to_numpy()) for theirs, ours in pairs)
+    return rows if same else None
+
+
+def _offers(nodes: pl.DataFrame, parents: Keys, identities: Numbers) -> tuple[Keys, Numbers, Numbers]:
     """What spans lend their siblings: spans an agent made (model calls, tool calls) speak for it; an agent's span names itself."""
     lends = is_among(nodes["event_type"], _LENDERS) & (parents != 0) & (identities != 0)
     rows = np.flatnonzero(lends)
-    rows = rows[firsts(mixed(0, parents[rows], identities[rows]))]
-    return zip(parents[rows].tolist(), identities[rows].tolist(), nodes["ordinal"].to_numpy()[rows].tolist(), strict=True)
+    return parents[rows], identities[rows], nodes["ordinal"].to_numpy()[rows]
 
 
 def _without(rows: pl.DataFrame, repeated: pl.DataFrame, ordinal: str, position: str) -> pl.DataFrame:

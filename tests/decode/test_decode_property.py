@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from decode import otlp_requests, upb_decoder
 from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from otel_ir.decode import Attributes, Batch, decode_logs, decode_traces
-from otel_ir.decode.values import any_text
+from otel_ir.decode.values import any_text, texts
 from otel_ir.model import Record
 
 OWN = ["position", "trace_id", "span_id", "dropped_attributes_count"]
@@ -115,3 +118,9 @@ def test_a_bad_record_is_skipped_alone(good: list[bytes], at: int) -> None:
     batch = decode(bodies, "traces")
     assert [ordinal for ordinal, _ in batch.rejected] == [10 + at]
     assert rebuilt(batch) == [row for body in good for row in upb_decoder.spans(body)]
+
+
+def test_a_value_that_is_no_utf8_costs_only_itself() -> None:
+    good = [AnyValue(string_value="x" * length).SerializeToString() for length in (0, 1, 127, 128, 300, 20_000)] * 20
+    found = texts(pa.array([*good, b"\x0a\x02a\xff", *good], type=pa.binary()), np.arange(2 * len(good) + 1))
+    assert found.to_list() == [*map(any_text, good), "a\ufffd", *map(any_text, good)]
