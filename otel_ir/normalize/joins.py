@@ -55,7 +55,7 @@ MAX_ASKED = 200_000
 MAX_UNASKED, MAX_UNASKED_CHARACTERS = 20_000, 4096
 """Results that wait for a call of another trace."""
 _BY_CALL = ("ordinal", "position", "result", "error", "executed", "proof")
-_EARLY = (*_BY_CALL, "call_id", "tool", "arguments")
+_EARLY = (*_BY_CALL, "call_id", "tool", "arguments", "time")
 _TO, _TO_MEMBER = "otel_ir.handoff.to", "agent_name"
 _ARGUMENTS, _RESULT, _EXECUTED = "gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "otel_ir.executed"
 _TAKER = re.compile(r"(?:Handoff-)?(?:handoff|transfer)_to_(?!agent$)(.+)")
@@ -221,9 +221,12 @@ class Joins:
             return []
         if key not in trace.calls and (call := self._elsewhere(row)):
             return [] if call.answered else self._ran_here(trace, call, row, found)
-        if key not in trace.calls and len(self.unasked) < MAX_UNASKED and len(row["result"] or "") <= MAX_UNASKED_CHARACTERS:
-            keep(self.unasked.setdefault(id_key(row), []), row, MAX_ALIKE)
-        if key is None:
+        told = row["stated"] and not any(one["bare"] for one in row["stated"])
+        if key not in trace.calls and (told or len(row["result"] or "") <= MAX_UNASKED_CHARACTERS):
+            keep(self.unasked.setdefault(id_key(row), []), row | {"result": None} if told else row, MAX_ALIKE)
+            if len(self.unasked) > MAX_UNASKED:
+                del self.unasked[next(iter(self.unasked))]
+        if key is None or (told and key not in trace.calls):
             return []
         if key not in trace.calls:
             _change(trace, row["call_id"], row["tool"])
@@ -286,7 +289,9 @@ class Joins:
             return []
         call, result = trace.calls[key], None
         for early in (trace.early, self.unasked.get(id_key(row), [])):
-            fitting = next((one for one in early if one["call_id"] == row["call_id"] and may_answer(one, call)), None)
+            answers = (one for one in early if one["call_id"] == row["call_id"] and may_answer(one, call))
+            # Ids may come again: of several results the first one in time, as it would have been, had the call come before them.
+            fitting = min(answers, key=lambda one: (one["time"] < row["time"], one["time"]), default=None)
             if fitting is not None:
                 early.remove(fitting)
                 result = result or fitting

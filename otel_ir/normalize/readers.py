@@ -184,14 +184,28 @@ def _events(text: str, *, answers: bool) -> Iterator[Call]:
 
 
 def _read_pydantic(sources: Sources, where: Mask) -> Found:
-    """What an agent's ``final_result`` says of approvals that are asked for; of every call that runs there is a span."""
+    """What an agent's ``final_result`` says of approvals that are asked for; of every call that runs there is a span. The results in its
+    messages tell of calls that ran, or were refused, when an earlier run had asked for them.
+    """
     found: Found = []
     for row, text in _texts(sources, "final_result", where, ('"approvals"',)):
         outer = raws(text)
         for item in raw_list(bytes(outer["approvals"] if "calls" in outer else b"null"))[:MAX_CALLS]:
             call = members(bytes(item).decode("utf-8", "replace"))
-            found.append((row, Call("approval", call.get("tool_call_id"), call.get("tool_name"), call.get("args"), "pending")))
-    return found
+            asked = Call("call", call.get("tool_call_id"), call.get("tool_name"), call.get("args"))
+            found += [(row, asked), (row, asked._replace(side="approval", result="pending"))]
+    for source, reader in (("pydantic_ai.all_messages", json_calls), ("all_messages_events", _pydantic_events)):
+        for row, text in _texts(sources, source, where, ("tool_call_response", '"tool"')):
+            found += [(row, call) for call in [call for call in reader(text) if call.side == "result"][-MAX_RESULTS:]]
+    return sorted(found, key=lambda one: one[0])
+
+
+def _pydantic_events(text: str) -> Iterator[Call]:
+    """Results in the messages of format 1."""
+    for item in raw_list(text)[-MAX_MESSAGES:]:
+        said = members(bytes(item).decode("utf-8", "replace"))
+        if said.get("role") == "tool":
+            yield Call("result", said.get("id"), said.get("name"), None, said.get("content"))
 
 
 # --- Logfire on model clients --------------------------------------------------------------------------------------------------

@@ -45,7 +45,8 @@ DIALECT = Dialect(
     unproven="yes",
     messages="pydantic",
     speaks=("agent_invocation",),
-    reads=("final_result",),
+    reads=("final_result", "pydantic_ai.all_messages", "all_messages_events"),
+    spanned=True,
     remedies=(
         Remedy("InstrumentationSettings(include_content=True)", CONTENT, "content is on by default"),
         Remedy(
