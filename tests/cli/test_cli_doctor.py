@@ -46,7 +46,7 @@ def test_content_capture_is_off_and_what_to_switch_on() -> None:
     first = agent["remedies"][0]
     assert first["setting"] == "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=SPAN_ONLY"
     assert {"arguments", "result", "messages"} <= set(first["gives"])
-    assert agent["dialects"] == [{"dialect": "otel_genai", "guess": False, "events": agent["events"]}]
+    assert agent["dialects"] == [{"dialect": "otel_genai.langchain", "guess": False, "events": agent["events"]}]
     assert told["faults"] == 2
     content = _told(str(CAPTURES / "langgraph_otelgenai_content.json"))
     assert _agent(content, "/triage_agent")["blind"] == []
@@ -197,7 +197,7 @@ def test_a_record_that_breaks_the_fold_is_told_beside_all_else(tmp_path: Path, m
     assert [one["detail"] for one in told["checks"] if one["check"] == "live stream"] == [
         "a record among the newest cannot be folded: KeyError: 'x'",
     ]  # fmt: skip
-    assert [one["dialect"] for one in told["services"][0]["dialects"]] == ["otel_genai"]
+    assert [one["dialect"] for one in told["services"][0]["dialects"]] == ["otel_genai.langchain"]
 
 
 def test_a_clock_that_went_back(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_doctor_beside_a_running_server(tmp_path: Path, tokens: bool) -> None:
         _helpdesk(told)
         _shop(told)
         text = subprocess.run([OTEL_IR, "doctor", "--data", data], capture_output=True, text=True, timeout=120, check=False)
-        assert "  dialect   otel_genai: 15 of opentelemetry.instrumentation.genai.langchain" in text.stdout
+        assert "  dialect   otel_genai.langchain: 15 of opentelemetry.instrumentation.genai.langchain" in text.stdout
         assert f"  switch on {SWITCH} -> arguments, messages, result, system prompt; data_exfiltration can see then" in text.stdout
         assert "    blind     data_exfiltration (critical) can never fire: it needs otel_ir.arguments.body.length" in text.stdout
         assert "    sampled   tool_call_burst (high) undercounts: more than 30 are seen from about 124 on" in text.stdout
@@ -100,7 +100,7 @@ def test_doctor_beside_a_running_server(tmp_path: Path, tokens: bool) -> None:
 def _helpdesk(told: dict[str, Any]) -> None:
     [service] = [one for one in told["services"] if one["service.name"] == "helpdesk"]
     assert (service["dialects"], service["agents"], service["signs_of_sampling"]) == (
-        [{"dialect": "otel_genai", "guess": False, "rows": 15}], 2, {},
+        [{"dialect": "otel_genai.langchain", "guess": False, "rows": 15}], 2, {},
     )  # fmt: skip
     missing = {one["what"]: (one["events"], one["of"]) for one in service["missing"]}
     assert missing["arguments"] == (4, 4)
