@@ -46,7 +46,7 @@ FULL = [
     Expected("pydantic_ai_1", "grpc", "pydantic_ai", None),
     # Spans for tools and agents, without call ids; those of the model would come from an instrumentation of the client library.
     Expected("openai_agents_otelgenai", "grpc", "otel_genai", None, call_ids=(None, None), model_calls=0),
-    Expected("langgraph_otelgenai", "http/protobuf", "otel_genai", "conv-77"),
+    Expected("langgraph_otelgenai", "http/protobuf", "otel_genai.langchain", "conv-77"),
     Expected("strands", "http/protobuf", "strands", "conv-77"),
     # No call ids, and the answer is a tool call as well; its model is no client library that an instrumentation knows.
     Expected(

@@ -129,7 +129,7 @@ def _shop(told: dict[str, Any]) -> None:
 def _inventory(rows: list[dict[str, Any]]) -> None:
     found = {one["otel_ir.agent.id"]: one for one in rows}
     triage, shop = found["helpdesk/triage_agent"], found["shop/triage_agent"]
-    assert (triage["dialects"], triage["models"]) == (["otel_genai"], ["gpt-4o-mini"])
+    assert (triage["dialects"], triage["models"]) == (["otel_genai.langchain"], ["gpt-4o-mini"])
     assert "send_email" in triage["tools"]
     assert triage["system_prompt"] is None, "it does not send any"
     assert shop["dialects"] == ["pydantic_ai"]
