@@ -115,6 +115,10 @@ def dialects_markdown() -> str:
         "* Log records with one message each (`gen_ai.choice`, `gen_ai.tool.message` and so on; body or `gen_ai.event.content`) are read",
         "  for tool calls and results, whatever the dialect. A result finds its call by id, tool and arguments in another trace, too.",
         "* What another record says of a call is told of its event: arguments, result, failure, and that it ran.",
+        "* A call that waits for a person is an event, `pending_approval`, once everything was read, or when a later run tells what came",
+        "  of it; `unknown` where that says neither that it ran nor that somebody refused.",
+        "* A tool call below a tool call is the same one where a framework calls a tool of that name through MCP. What an MCP server says",
+        "  of a call whose caller describes it, too, is of that call, by name and time.",
         "* A *detail* is no event: it tells of the call that it names, else of the span in which it stands.",
     ]
     for dialect in DIALECTS:
