@@ -220,7 +220,7 @@ class Joins:
         if row["call_id"] is None:
             return []
         if key not in trace.calls and (call := self._elsewhere(row)):
-            return [] if call.answered else self._ran_here(trace, call, row, found)
+            return self._ran_here(trace, call, row, found)
         told = row["stated"] and not any(one["bare"] for one in row["stated"])
         if key not in trace.calls and (told or len(row["result"] or "") <= MAX_UNASKED_CHARACTERS):
             keep(self.unasked.setdefault(id_key(row), []), row | {"result": None} if told else row, MAX_ALIKE)
@@ -240,7 +240,7 @@ class Joins:
     def _ran_here(self, trace: Trace, call: Call, result: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         """The result of a call that was asked for in another trace; a span of this one may describe it, now or later."""
         for stated in result["stated"] or self._stated(result, call.row["tool"]):
-            if not call.met and call.taken is None and stated["ordinal"] <= result["ordinal"]:
+            if call.taken is None and stated["ordinal"] <= result["ordinal"]:
                 call.taken, call.met, call.bare = stated["id"], True, stated["bare"]
                 if call.bare:
                     _tell(call.taken, result["ordinal"], _ARGUMENTS, call.row["arguments"], found)
@@ -377,7 +377,9 @@ def _again(taken: str, event: dict[str, Any], arguments: str | None, found: list
     said = _said(event)
     if event["arguments"] is not None and [*members(arguments or "").values()] == [event["arguments"]]:
         del said[_ARGUMENTS], said[_SIZE]
-    found += [Extra(taken, event["ordinal"], column, value) for column, value in said.items() if value is not None]
+    # An error alone may be what a framework makes of a refusal: it proves less than what messages say.
+    weak = (_EXECUTED,) if event["error"] and event["result"] is None else ()
+    found += [Extra(taken, event["ordinal"], column, value, fill=column in weak) for column, value in said.items() if value is not None]
 
 
 def _said(event: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from otel_ir.model import TOLD_COLUMNS
+from otel_ir.normalize.calls import agree, canonical
 from otel_ir.normalize.columns import CONTENT, LOG_MARK
 from otel_ir.normalize.dialects import DIALECTS
 from otel_ir.normalize.table import ANYWHERE
@@ -31,9 +32,13 @@ _PLACE = (
     "otel_ir.content",
 )  # fmt: skip
 """Columns that belong to one description, not to the call."""
-_EXECUTED = ("yes", "rejected", "pending_approval", "unknown")
+_FAR = ("rejected", "yes", "pending_approval", "unknown")
+_CAME = ("gen_ai.tool.call.result", "otel_ir.result.size", "error", "error.type", "error.message")
+_GIVEN = ("gen_ai.tool.call.arguments", "otel_ir.arguments.size")
 _ELSEWHERE = frozenset(dialect.name for dialect in DIALECTS if f"={ANYWHERE}" in dialect.call)
 """Dialects whose records are second to those of the emitter that makes the call."""
+_SCOPE = ("otel_ir.tenant", "otel_ir.sender")
+_NAMES_A_CALL = ("service.name", "gen_ai.conversation.id", "gen_ai.tool.name", "gen_ai.tool.call.id")
 _MAX_HOPS = 8
 Row = dict[str, Any]
 
@@ -43,9 +48,10 @@ def settled(events: pl.DataFrame) -> pl.DataFrame:
     and the others name it as ``otel_ir.duplicate_of``.
     """
     events = _at_their_models(events)
-    if events[_OF].null_count() == events.height:
+    again = _resumed(events)
+    if events[_OF].null_count() == events.height and not again:
         return events
-    groups = _groups(events)
+    groups = _groups(events, again)
     rows = events.filter(pl.col(_ID).is_in([one for group in groups.values() for one in group])).rows_by_key(_ID, named=True, unique=True)
     changed: list[Row] = []
     for root, group in groups.items():
@@ -70,18 +76,39 @@ def present() -> pl.Expr:
     return pl.when(said != "").then(said).alias("otel_ir.content")
 
 
-def _groups(events: pl.DataFrame) -> dict[str, list[str]]:
+def _groups(events: pl.DataFrame, again: list[list[str]]) -> dict[str, list[str]]:
     """The first description of each call that has several -> the ids of all."""
     of = dict(events.filter(pl.col(_OF).is_not_null()).select(_ID, _OF).iter_rows())
+    for alike in again:
+        first, *rest = dict.fromkeys(_root(event, of) for event in alike)
+        of |= dict.fromkeys(rest, first)
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for event in of:
-        root = event
-        for _ in range(_MAX_HOPS):
-            if root not in of:
-                break
-            root = of[root]
-        groups[root].append(event)
+        groups[_root(event, of)].append(event)
     return {root: [root, *rest] for root, rest in groups.items()}
+
+
+def _root(event: str, of: dict[str, str]) -> str:
+    for _ in range(_MAX_HOPS):
+        if event not in of:
+            break
+        event = of[event]
+    return event
+
+
+def _resumed(events: pl.DataFrame) -> list[list[str]]:
+    """Calls that waited for a person in one trace, and went on in another: ids of their events, the one that began first in front.
+
+    The call's id, tool and conversation are the same, and so are the arguments that both give; at most one of them is known to have run.
+    """
+    calls = events.filter((pl.col(_KIND) == "tool_call") & pl.all_horizontal(pl.col(name).is_not_null() for name in _NAMES_A_CALL))
+    several = (pl.col("trace_id").n_unique() > 1) & ((pl.col("otel_ir.executed") == "yes").not_().any())
+    calls = calls.filter(several.over(_SCOPE, *_NAMES_A_CALL)).sort("start_time", _ID)
+    found = []
+    for _, group in calls.group_by(*_SCOPE, *_NAMES_A_CALL, maintain_order=True):
+        given = [canonical(one) for one in group[_GIVEN[0]]]
+        found.append([event for event, one in zip(group[_ID], given, strict=True) if agree(given[0], one)])
+    return [alike for alike in found if len(alike) > 1]
 
 
 def _rank(row: Row, members: list[Row]) -> tuple[Any, ...]:
@@ -91,8 +118,19 @@ def _rank(row: Row, members: list[Row]) -> tuple[Any, ...]:
     return (kind, row["otel_ir.dialect"] in INNER, row["otel_ir.dialect"] in _ELSEWHERE, not inside, row["start_time"] or 0, row[_ID])
 
 
-def _sure(executed: str | None) -> int:
-    return _EXECUTED.index(executed) if executed in _EXECUTED else len(_EXECUTED)
+def _says_itself(best: Row, first: Row, name: str) -> bool:
+    """Whether a span's own words count for more than what its message says; of a bare argument the message says the name."""
+    if first["otel_ir.dialect"] != _MESSAGES or best["otel_ir.dialect"] == _MESSAGES or best[name] is None:
+        return False
+    return name in _CAME or (name in _GIVEN and (best[_GIVEN[0]] or "").startswith("{"))
+
+
+def _outcome(row: Row) -> int:
+    """How sure it is what came of the call: that it ran is sure by a result, else a refusal is surer."""
+    executed = row["otel_ir.executed"]
+    if executed == "yes":
+        return 0 if row["gen_ai.tool.call.result"] is not None and row["otel_ir.dialect"] != _MESSAGES else 2
+    return _FAR.index(executed) + 1 if executed in _FAR else len(_FAR) + 1
 
 
 def _knows(row: Row) -> tuple[bool, int]:
@@ -126,11 +164,16 @@ def _merged(best: Row, others: list[Row], first: Row) -> Row:
             found[name] = next((other[name] for other in others if other[name] is not None), None)
     # What was told of the call was told of its first description.
     for name in _TOLD:
-        if first[name] is not None and (name != "otel_ir.executed" or first[_KIND] == best[_KIND]):
+        if first[name] is not None and (name != "otel_ir.executed" or first[_KIND] == best[_KIND]) and not _says_itself(best, first, name):
             found[name] = first[name]
     if first[_KIND] != best[_KIND]:
         found["otel_ir.executed"] = best["otel_ir.executed"]
-    elif found["otel_ir.executed"] == "unknown":
-        found["otel_ir.executed"] = min((row["otel_ir.executed"] for row in (best, *others)), key=_sure)
+    elif found["otel_ir.executed"] != "rejected":
+        came = min((best, *others), key=_outcome)
+        found["otel_ir.executed"] = came["otel_ir.executed"]
+        if came is not best and came["otel_ir.dialect"] != _MESSAGES:
+            found |= {name: came[name] for name in _CAME if came[name] is not None}
+    if found["otel_ir.executed"] in ("rejected", "pending_approval"):
+        found["error"] = False  # of a tool that did not run
     who = min([best, *others], key=_knows)
     return found | {name: who[name] for name in _AGENT} | {_OF: None}
