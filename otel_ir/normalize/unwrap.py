@@ -27,7 +27,7 @@ _OBJECT = re.compile(rb'"<[\w.]{1,256} object at 0x[0-9a-f]{1,16}>"')
 UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeError)
 
 
-def members(text: str) -> dict[str, str | None]:
+def members(text: str | bytes) -> dict[str, str | None]:
     """Top-level members of a JSON object: strings as they are, null as None, anything else as JSON text. ``{}`` if it is none."""
     return {name: raw_text(bytes(raw)) for name, raw in raws(text).items()}
 
@@ -112,12 +112,13 @@ def _named_call(text: str, parameters: str | None) -> Members:
 
 def _tool_message(text: str) -> Members:
     """LangChain's ``{"type": "tool", "data": {content, tool_call_id, status}}``, its ``lc`` constructor form (``kwargs``) or the message
-    itself, also as ``{"output": …}`` -> ``content``, ``id``, ``error``. Of a command (``{"update": {"messages": […]}}``)
-    its last message.
+    itself, also as ``{"output": …}`` -> ``content``, ``id``, ``name``, ``error``. Of a command (``{"update": {"messages": […]}}``)
+    and of what a graph's node gives (``{"messages": […]}``) its last message.
     """
     outer = raws(text)
-    if "update" in outer:
-        messages = raw_list(bytes(raws(bytes(outer["update"])).get("messages") or b"null"))
+    outer = raws(bytes(outer["update"])) if "update" in outer else outer
+    if "messages" in outer:
+        messages = raw_list(bytes(outer["messages"]))
         outer = raws(bytes(messages[-1])) if messages else {}
     outer = raws(bytes(outer["output"])) or outer if "output" in outer else outer
     inner = outer if "tool_call_id" in outer else raws(bytes(outer.get("data") or outer.get("kwargs") or b"null"))
@@ -127,8 +128,24 @@ def _tool_message(text: str) -> Members:
     return {
         "content": raw_text(bytes(inner.get("content", b"null"))),
         "id": raw_text(bytes(inner["tool_call_id"])),
+        "name": raw_text(bytes(inner.get("name", b"null"))),
         "error": "true" if failed else None,
     }
+
+
+def _node_call(text: str) -> Members:
+    """What OpenLLMetry keeps of a tool's input in JavaScript, ``{"args": ["…"]}`` -> ``arguments``; and LangGraph.js of that of the node
+    around it, ``{"messages": […], "lg_tool_call": {"name", "args", "id"}}`` -> ``arguments``, ``tool``, ``id``, ``agent`` (the name in the
+    message that asked for it), ``graph``: that it is one.
+    """
+    outer = raws(text)
+    if "lg_tool_call" not in outer:
+        given = raw_list(bytes(outer.get("args") or b"null"))
+        return {"arguments": raw_text(bytes(given[0]))} if len(given) == 1 and outer.keys() == {"args"} else {}
+    asked = members(bytes(outer["lg_tool_call"]))
+    said = (raws(bytes(raws(bytes(one)).get("kwargs") or b"null")) for one in reversed(raw_list(bytes(outer.get("messages") or b"null"))))
+    agent = next((raw_text(bytes(one.get("name") or b"null")) for one in said if "tool_calls" in one), None)
+    return {"arguments": asked.get("args"), "tool": asked.get("name"), "id": asked.get("id"), "agent": agent, "graph": "tools"}
 
 
 def _traceloop_input(text: str) -> Members:
@@ -346,6 +363,7 @@ UNWRAPPERS: dict[str, Callable[[str], Members]] = {
     "tool output": _tool_output,
     "traceloop input": _traceloop_input,
     "traceloop output": _traceloop_output,
+    "node call": _node_call,
     "only input": _only_input,
     "failure": _failure,
     "deferral": _deferral,

@@ -39,6 +39,7 @@ from otel_ir.normalize.dialects import (
     traceloop,
     traceloop_crewai,
     traceloop_langchain,
+    traceloop_langchain_js,
     traceloop_mcp,
     vercel_ai,
 )
@@ -68,6 +69,7 @@ DIALECTS: tuple[Dialect, ...] = (
     openinference.MANUAL,
     openai_agents_v2.DIALECT,
     traceloop_langchain.DIALECT,
+    traceloop_langchain_js.DIALECT,
     traceloop_crewai.DIALECT,
     traceloop_mcp.DIALECT,
     traceloop.DIALECT,
