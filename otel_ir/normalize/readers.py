@@ -26,6 +26,7 @@ from otel_ir.normalize.messages import (
     read_json,
     with_calls,
 )
+from otel_ir.normalize.openai_js import read_items, read_run_together
 from otel_ir.normalize.sources import Sources, pick
 from otel_ir.normalize.unwrap import literal, members, moved_messages, raw_list, raw_text, raws
 
@@ -398,8 +399,12 @@ _TOKEN = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|[\[\]]""", re.DOTA
 
 _READERS: dict[str, Callable[[Sources, Mask], Found]] = {
     "openinference": read_flat,
+    "openinference, run together": read_run_together,
     "genai": read_json,
     "flat or genai": _read_old,
+    "flat, genai or items": lambda sources, where: sorted(
+        [*_read_old(sources, where), *read_items(sources, where)], key=lambda one: one[0]
+    ),
     "langchain": _read_langchain,
     "events": _read_events,
     "vercel": _read_vercel,

@@ -48,16 +48,12 @@ def final(*spans: dict[str, Any]) -> pl.DataFrame:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_tool_and_the_node_of_the_graph_around_it_are_one_call_whatever_comes_first(seed: int) -> None:
+    failing = ((2, '{"to":"b"}'), (3, '{"to":"b"}'), (4, '{"to":"c"}'))
     spans = [
         tool(1, '{"to": "a"}', content="sent"),
         node(1, '{"to":"a"}', "sent", "success"),
-        *(
-            one
-            for n in (2, 3)
-            for one in (tool(n, '{"to":"b"}', status=2, message="refused"), node(n, '{"to":"b"}', "Error: refused", "error"))
-        ),
-        tool(4, '{"to":"c"}', status=2, message="refused"),
-        node(4, '{"to":"c"}', "Error: refused", "error"),
+        *(tool(n, said, status=2, message="refused") for n, said in failing),
+        *(node(n, said, "Error: refused", "error") for n, said in failing),
     ]
     found = final(*random.Random(seed).sample(spans, len(spans))).sort("gen_ai.tool.call.id")
     columns = ("gen_ai.tool.call.id", "gen_ai.tool.name", "gen_ai.agent.name", "error", "otel_ir.executed")

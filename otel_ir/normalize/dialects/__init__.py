@@ -29,6 +29,7 @@ from otel_ir.normalize.dialects import (
     openinference_langchain_js,
     openinference_llama_index,
     openinference_openai_agents,
+    openinference_openai_js,
     openinference_smolagents,
     otel_genai,
     otel_genai_langchain,
@@ -41,6 +42,7 @@ from otel_ir.normalize.dialects import (
     traceloop_langchain,
     traceloop_langchain_js,
     traceloop_mcp,
+    traceloop_openai_js,
     vercel_ai,
 )
 from otel_ir.normalize.table import Dialect
@@ -64,6 +66,7 @@ DIALECTS: tuple[Dialect, ...] = (
     openinference_langchain.DIALECT,
     openinference_langchain_js.DIALECT,
     openinference_llama_index.DIALECT,
+    openinference_openai_js.DIALECT,
     openinference_smolagents.DIALECT,
     openinference.DIALECT,
     openinference.MANUAL,
@@ -72,6 +75,7 @@ DIALECTS: tuple[Dialect, ...] = (
     traceloop_langchain_js.DIALECT,
     traceloop_crewai.DIALECT,
     traceloop_mcp.DIALECT,
+    traceloop_openai_js.DIALECT,
     traceloop.DIALECT,
     langsmith.DIALECT,
     google_adk.DIALECT,

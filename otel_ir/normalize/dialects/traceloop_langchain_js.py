@@ -16,7 +16,7 @@ _TOOLS = ("DynamicTool", "DynamicStructuredTool", "StructuredTool", "Tool", "unk
 
 DIALECT = TRACELOOP.but(
     name="traceloop.langchain_js",
-    about="OpenLLMetry on LangChain.js and LangGraph.js: tools by class; name and id of the call are in its result, and in the graph's node.",
+    about="OpenLLMetry on LangChain.js and LangGraph.js: tools by class; the call is named in its result, and in the graph's node.",
     scopes=("@traceloop/instrumentation-langchain*",),
     markers=(),
     classify=(
