@@ -332,6 +332,36 @@ def _read_mastra(sources: Sources, where: Mask) -> Found:
     return _in_order(results, calls)
 
 
+# --- Haystack ----------------------------------------------------------------------------------------------------------------
+
+
+def _read_haystack(sources: Sources, where: Mask) -> Found:
+    """``{"replies": […]}``, ``{"tool_messages": […]}`` and ``{"messages": […]}`` with content ``tool_call`` and ``tool_call_result``."""
+    results: dict[int, list[Call]] = {}
+    calls: dict[int, list[Call]] = {}
+    for source in ("haystack.agent.step.llm.input", "haystack.agent.step.llm.output", "haystack.component.output"):
+        for row, text in _texts(sources, source, where, ('"tool_call',)):
+            found = [*_haystack(text)]
+            results.setdefault(row, []).extend(found)
+            if not source.endswith("input"):
+                calls.setdefault(row, []).extend(found)
+    return _in_order(results, calls)
+
+
+def _haystack(text: str) -> Iterator[Call]:
+    for listed in raws(text).values():
+        for message in raw_list(bytes(listed))[-MAX_MESSAGES:]:
+            for part in raw_list(bytes(raws(bytes(message)).get("content") or b"null")):
+                found = members(bytes(part))
+                asked, given = members(found.get("tool_call") or ""), members(found.get("tool_call_result") or "")
+                if asked:
+                    yield Call("call", asked.get("id"), asked.get("tool_name"), asked.get("arguments"))
+                if given:
+                    of = members(given.get("origin") or "")
+                    failed = given.get("error") == "true" or None
+                    yield Call("result", of.get("id"), of.get("tool_name"), of.get("arguments"), given.get("result"), failed)
+
+
 # --- CrewAI's repr of what its tasks gave ------------------------------------------------------------------------------------
 
 _TASK = re.compile(r"\bTaskOutput\(")
@@ -409,6 +439,7 @@ _READERS: dict[str, Callable[[Sources, Mask], Found]] = {
     "events": _read_events,
     "vercel": _read_vercel,
     "mastra": _read_mastra,
+    "haystack": _read_haystack,
     "crew": _read_crew,
     "pydantic": _read_pydantic,
     "logfire": _read_logfire,

@@ -232,6 +232,33 @@ def _model_answer(text: str) -> Members:
     }
 
 
+def _replies(text: str) -> Members:
+    """Haystack's ``{"replies": [{"meta": {"model", "usage": …}}]}``, or ``meta`` beside them -> ``model``, ``input_tokens``,
+    ``output_tokens``.
+    """
+    outer = raws(text)
+    meta = (
+        raw_list(bytes(outer["meta"]))
+        if "meta" in outer
+        else [raws(bytes(one)).get("meta") or b"" for one in raw_list(bytes(outer.get("replies") or b"null"))]
+    )
+    said = members(bytes(meta[0])) if meta else {}
+    usage = members(said.get("usage") or "")
+    return {
+        "model": said.get("model"),
+        "input_tokens": usage.get("prompt_tokens") or usage.get("input_tokens"),
+        "output_tokens": usage.get("completion_tokens") or usage.get("output_tokens"),
+    }
+
+
+def _confirmed(text: str) -> Members:
+    """What a person answers when Haystack asks -> ``decision``."""
+    return {"decision": _ANSWERS.get(text)}
+
+
+_ANSWERS = {"confirm": "accepted", "modify": "accepted", "reject": "rejected"}
+
+
 def _not(text: str) -> Members:
     """``success`` of a check -> ``triggered``."""
     word = text.strip().lower()
@@ -369,6 +396,8 @@ UNWRAPPERS: dict[str, Callable[[str], Members]] = {
     "deferral": _deferral,
     "not": _not,
     "model answer": _model_answer,
+    "replies": _replies,
+    "confirmed": _confirmed,
     "verdict": _verdict,
     "after 'handoff to '": _after("handoff to "),
     "after 'execute_tool '": _after("execute_tool "),
