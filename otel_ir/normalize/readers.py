@@ -27,6 +27,7 @@ from otel_ir.normalize.messages import (
     with_calls,
 )
 from otel_ir.normalize.openai_js import read_items, read_run_together
+from otel_ir.normalize.reprs import calls_in
 from otel_ir.normalize.sources import Sources, pick
 from otel_ir.normalize.unwrap import literal, members, moved_messages, raw_list, raw_text, raws
 
@@ -362,6 +363,13 @@ def _haystack(text: str) -> Iterator[Call]:
                     yield Call("result", of.get("id"), of.get("tool_name"), of.get("arguments"), given.get("result"), failed)
 
 
+def _read_reprs(sources: Sources, where: Mask) -> Found:
+    """OpenInference on Haystack: the messages of an agent's ``output.value`` are reprs."""
+    found = _texts(sources, "output.value", where, ("ToolCall(",))
+    told = {row: list(calls_in(text)) for row, text in found if len(text) <= _MAX_REPR}
+    return sorted([*read_flat(sources, where), *_in_order(told, told)], key=lambda one: one[0])
+
+
 # --- CrewAI's repr of what its tasks gave ------------------------------------------------------------------------------------
 
 _TASK = re.compile(r"\bTaskOutput\(")
@@ -429,6 +437,7 @@ _TOKEN = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|[\[\]]""", re.DOTA
 
 _READERS: dict[str, Callable[[Sources, Mask], Found]] = {
     "openinference": read_flat,
+    "openinference or reprs": _read_reprs,
     "openinference, run together": read_run_together,
     "genai": read_json,
     "flat or genai": _read_old,

@@ -232,6 +232,31 @@ def _model_answer(text: str) -> Members:
     }
 
 
+def _run(text: str) -> Members:
+    """BeeAI's ``{"input": …, "options": …}`` -> ``input``."""
+    outer = raws(text)
+    return {"input": raw_text(bytes(outer["input"]))} if outer.keys() == {"input", "options"} else {}
+
+
+def _causes(text: str) -> Members:
+    """BeeAI's chain of causes, as it stands -> ``failure``."""
+    return {"failure": text}
+
+
+def _called(text: str) -> Members:
+    """``NAME.__call__`` and ``NAME.acall`` -> ``tool``."""
+    name, _, how = text.rpartition(".")
+    return {"tool": name} if name and how in ("__call__", "acall") else {}
+
+
+def _json_text(text: str) -> Members:
+    """A string in JSON -> ``text``."""
+    try:
+        return {"text": _TEXT.decode(text)}
+    except UNREADABLE:
+        return {}
+
+
 def _replies(text: str) -> Members:
     """Haystack's ``{"replies": [{"meta": {"model", "usage": …}}]}``, or ``meta`` beside them -> ``model``, ``input_tokens``,
     ``output_tokens``.
@@ -396,6 +421,10 @@ UNWRAPPERS: dict[str, Callable[[str], Members]] = {
     "deferral": _deferral,
     "not": _not,
     "model answer": _model_answer,
+    "run": _run,
+    "causes": _causes,
+    "called": _called,
+    "json text": _json_text,
     "replies": _replies,
     "confirmed": _confirmed,
     "verdict": _verdict,
