@@ -98,3 +98,28 @@ def test_what_an_agent_of_haystack_did_stands_in_the_repr_of_its_messages() -> N
 )
 def test_a_repr_that_is_none_is_no_call(text: str) -> None:
     assert told(text) == []
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_autogen_and_openinference_around_it_describe_one_call(step: int) -> None:
+    spans = [
+        ("autogen-core", {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name, "gen_ai.tool.call.id": f"c{at}"}, at, at + 10)
+        for at, name in ((1, "send"), (2, "transfer_to_billing"))
+    ]
+    spans += [
+        (
+            SCOPE + "autogen_agentchat",
+            {"openinference.span.kind": "TOOL", "tool.name": name, "input.value": "{}", "output.value": "x"},
+            at + 10,
+            at + 20,
+        )
+        for at, name in ((1, "send"), (2, "transfer_to_billing"))
+    ]
+    sent = [traces(span(said, id=f"{own:016x}", parent=f"{above:016x}"), scope=scope) for scope, said, own, above in spans][::step]
+    found = final_form(Record(at, "traces", 2 * NOW, one) for at, one in enumerate(sent, start=1))
+    found = found.filter(pl.col("otel_ir.duplicate_of").is_null()).sort("gen_ai.tool.call.id")
+    columns = ("event.type", "gen_ai.tool.name", "gen_ai.tool.call.id", "gen_ai.tool.call.result", "otel_ir.handoff.to")
+    assert found.select(columns).rows() == [
+        ("tool_call", "send", "c1", "x", None),
+        ("handoff", "transfer_to_billing", "c2", "x", "billing"),
+    ]
