@@ -290,6 +290,16 @@ def _not(text: str) -> Members:
     return {"triggered": str(word == "false").lower()} if word in ("true", "false") else {}
 
 
+def _refusal(text: str) -> Members:
+    """What a person decided -> ``executed``, where that was to refuse."""
+    return {"executed": "rejected"} if text == "reject" else {}
+
+
+def _success(text: str) -> Members:
+    """``success`` of a call -> ``executed``, where it succeeded."""
+    return {"executed": "yes"} if text.strip().lower() == "true" else {}
+
+
 def _deferral(text: str) -> Members:
     """Pydantic AI's names of what a tool raises to be called later -> ``executed``."""
     waits = text.rpartition(".")[2] in ("ApprovalRequired", "CallDeferred")
@@ -418,6 +428,8 @@ UNWRAPPERS: dict[str, Callable[[str], Members]] = {
     "node call": _node_call,
     "only input": _only_input,
     "failure": _failure,
+    "refusal": _refusal,
+    "success": _success,
     "deferral": _deferral,
     "not": _not,
     "model answer": _model_answer,
