@@ -14,6 +14,7 @@ import polars as pl
 
 from otel_ir.normalize.assign import CODES, Reading
 from otel_ir.normalize.few import Mask, contains_any
+from otel_ir.normalize.langchain_js import read_refusals
 from otel_ir.normalize.messages import (
     MAX_CALLS,
     MAX_MESSAGES,
@@ -121,6 +122,17 @@ def _flat_all(messages: dict[int, dict[str, Any]]) -> Iterator[Call]:
             blocks = (members(bytes(one).decode("utf-8", "replace")) for one in raw_list(message["content"])[-MAX_CALLS:])
             told = (call for block in blocks for call in of_block(block))
             yield from (call for call in told if call.side == "result" or "calls" not in message)
+
+
+def _read_old_or_refused(sources: Sources, where: Mask) -> Found:
+    """The same, and calls that a person refused: no model's span tells of them."""
+    refused = read_refusals(sources, where, "traceloop.entity.output")
+    asked = [(row, call._replace(side="call", result=None)) for row, call in refused]
+    return sorted([*_read_old(sources, where), *asked, *refused], key=lambda one: one[0])
+
+
+def _read_flat_or_refused(sources: Sources, where: Mask) -> Found:
+    return sorted([*read_flat(sources, where), *read_refusals(sources, where, "output.value")], key=lambda one: one[0])
 
 
 # --- LangChain's own messages (LangSmith) ------------------------------------------------------------------------------------
@@ -437,10 +449,12 @@ _TOKEN = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|[\[\]]""", re.DOTA
 
 _READERS: dict[str, Callable[[Sources, Mask], Found]] = {
     "openinference": read_flat,
+    "openinference or refused": _read_flat_or_refused,
     "openinference or reprs": _read_reprs,
     "openinference, run together": read_run_together,
     "genai": read_json,
     "flat or genai": _read_old,
+    "flat, genai or refused": _read_old_or_refused,
     "flat, genai or items": lambda sources, where: sorted(
         [*_read_old(sources, where), *read_items(sources, where)], key=lambda one: one[0]
     ),

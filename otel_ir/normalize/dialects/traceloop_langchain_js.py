@@ -43,5 +43,7 @@ DIALECT = TRACELOOP.but(
         "otel_ir.handoff.to": ("gen_ai.handoff.to_agent",),
     },
     bogus={"gen_ai.agent.name": ("", "AgentExecutor"), "gen_ai.tool.name": _TOOLS},
+    messages="flat, genai or refused",
+    speaks=("model_output", "none"),
     call=(f"{_INPUT}#graph", f"={ANYWHERE}"),
 )
