@@ -309,12 +309,29 @@ class Joins:
 
     def finish(self, ordinal: int) -> list[dict[str, Any]]:
         """The calls that nothing ever came back from, in order."""
-        left = []
-        for name, trace in self.traces.items():
-            for key, call in trace.calls.items():
-                if call.taken is None and not call.changed:
-                    left += _derived(trace, call, {"ordinal": ordinal, "executed": self._far(name, key, call)})
+        open_ = [
+            (name, key, call)
+            for name, trace in self.traces.items()
+            for key, call in trace.calls.items()
+            if call.taken is None and not call.changed
+        ]
+        away, left = self._away([(name, call) for name, _, call in open_ if call.row["call_id"] is None]), []
+        for name, key, call in open_:
+            more = {"ordinal": ordinal, "executed": self._far(name, key, call), "duplicate_of": away.get(id(call))}
+            left += _derived(self.traces[name], call, more)
         return left
+
+    def _away(self, calls: list[tuple[str, Call]]) -> dict[int, str]:
+        """Calls without an id that ran in another trace than they were asked for in -> the event of a span that says the same."""
+        found: dict[int, str] = {}
+        loose = sorted((one.event, name, one) for name, trace in self.traces.items() for one in trace.waiting if one.named) if calls else []
+        for name, call in sorted(calls, key=lambda one: (one[1].row["time"], one[1].row["event"])):
+            for at, (event, there, one) in enumerate(loose):
+                if _sender(name) == _sender(there) and fits(call, one.tool, one.arguments):
+                    found[id(call)] = event
+                    del loose[at]
+                    break
+        return found
 
     def _far(self, trace: str, key: str, call: Call) -> str:
         """How far a call came from which nothing came back."""
@@ -357,6 +374,10 @@ _STATE = tuple[
     dict[str, tuple[int, int, str]],
     dict[str, int],
 ]
+
+
+def _sender(trace: str) -> str:
+    return trace.rsplit("\x1f", 2)[0]
 
 
 def _by_ordinal(rows: list[dict[str, Any]]) -> defaultdict[int, list[dict[str, Any]]]:

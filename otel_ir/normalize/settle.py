@@ -19,6 +19,7 @@ from otel_ir.normalize.columns import CONTENT, LOG_MARK
 from otel_ir.normalize.dialects import DIALECTS
 from otel_ir.normalize.table import ANYWHERE
 from otel_ir.normalize.twice import INNER, NESTED
+from otel_ir.normalize.unwrap import members
 
 _ID, _OF, _KIND = "otel_ir.event.id", "otel_ir.duplicate_of", "event.type"
 _SOURCE, _MESSAGES = "otel_ir.agent.id_source", "messages"
@@ -34,6 +35,7 @@ _PLACE = (
 _EXECUTED = ("yes", "rejected", "pending_approval", "unknown")
 _ELSEWHERE = frozenset(dialect.name for dialect in DIALECTS if f"={ANYWHERE}" in dialect.call)
 """Dialects whose records are second to those of the emitter that makes the call."""
+_ARGUMENTS = "gen_ai.tool.call.arguments"
 _MAX_HOPS = 8
 Row = dict[str, Any]
 
@@ -128,6 +130,10 @@ def _merged(best: Row, others: list[Row], first: Row) -> Row:
     for name in _TOLD:
         if first[name] is not None and (name != "otel_ir.executed" or first[_KIND] == best[_KIND]):
             found[name] = first[name]
+    # One gives the bare text of the only argument, another one its name, too.
+    named = next((other for other in others if [*members(other[_ARGUMENTS] or "").values()] == [found[_ARGUMENTS]]), None)
+    if named is not None:
+        found |= {name: named[name] for name in (_ARGUMENTS, "otel_ir.arguments.size")}
     if first[_KIND] != best[_KIND]:
         found["otel_ir.executed"] = best["otel_ir.executed"]
     elif found["otel_ir.executed"] == "unknown":
