@@ -67,7 +67,8 @@ def _apart(call: Call, offered: Iterator[str] | list[str] | tuple[str, ...]) -> 
 
 def _documents(text: str) -> list[str]:
     """JSON values that stand one behind the other; none if the text is something else."""
-    found, at = [], 0
+    found: list[str] = []
+    at = 0
     while at < len(text) <= _MAX_TEXT and len(found) <= MAX_CALLS:
         try:
             _, end = _DECODER.raw_decode(text, at)
