@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from otel_ir.normalize.unwrap import members, raw_list, raws
 
 _OFFERED = re.compile(r"llm\.tools\.\d{1,9}\.tool\.json_schema")
 _DECODER = json.JSONDecoder()
-_MAX_TEXT = 1 << 20
+_MAX_TEXT, _MAX_WAYS = 1 << 20, 64
 _ASKS, _ANSWERS = ("function_call", "reasoning"), "function_call_output"
 
 
@@ -52,17 +52,15 @@ def _offered(sources: Sources, rows: set[int]) -> dict[int, list[str]]:
     return found
 
 
-def _apart(call: Call, offered: Iterator[str] | list[str] | tuple[str, ...]) -> list[Call]:
+def _apart(call: Call, offered: Sequence[str]) -> list[Call]:
     """The calls, in order; the one as it stands if its parts cannot be told."""
     arguments = _documents(call.arguments or "")
-    names = _words(call.tool or "", sorted({*offered}), len(arguments))
-    if not 1 < len(arguments) <= MAX_CALLS or names is None:
+    names = _words(call.tool or "", sorted({*offered}), len(arguments)) if 1 < len(arguments) <= MAX_CALLS else None
+    if names is None:
         return [call]
     size, rest = divmod(len(call.call_id or ""), len(arguments))
     ids = [(call.call_id or "")[at * size : (at + 1) * size] or None for at in range(len(arguments))]
-    return [
-        Call("call", one if not rest else None, name, said) for one, name, said in zip(ids, names, arguments, strict=True)
-    ]  # fmt: skip
+    return [Call("call", None if rest else one, name, said) for one, name, said in zip(ids, names, arguments, strict=True)]
 
 
 def _documents(text: str) -> list[str]:
@@ -90,6 +88,8 @@ def _words(text: str, words: list[str], count: int) -> list[str] | None:
                     kept = after.setdefault(at + len(word), [])
                     kept += [[*one, word] for one in read[: 2 - len(kept)]]
         ways = after
+        if len(ways) > _MAX_WAYS:
+            return None
     whole = ways.get(len(text), [])
     return whole[0] if len(whole) == 1 else None
 

@@ -42,6 +42,12 @@ def test_calls_of_a_stream_come_apart_where_they_can(
     assert streamed(tools, call_id, name, arguments) == expected
 
 
+def test_names_that_can_be_read_in_very_many_ways_are_left_as_they_are() -> None:
+    tools, count = tuple("a" * size for size in range(1, 64)), 200
+    said = ("c", "a" * 4096, "{}" * count)
+    assert streamed(tools, *said) == [said]
+
+
 def asking(number: int, items: list[dict[str, Any]]) -> dict[str, Any]:
     said = [{"role": "user", "parts": [{"type": "text", "content": json.dumps(items)}]}]
     attributes = {"gen_ai.operation.name": "chat", "gen_ai.input.messages": json.dumps(said)}
