@@ -1,7 +1,7 @@
-"""Gemini CLI 0.61: spans (telemetry.traces) that tell of a tool call as JSON in message attributes, and log events without call ids.
+"""Gemini CLI 0.61: spans that tell of a tool call as JSON in message attributes (telemetry.traces), and log events without call ids.
 
-A log record of a call stands in the span of its batch; it is told to its call by tool and time. Without telemetry.traces there are spans,
-too, but of a tool call they say neither tool nor id: the log records do. Content needs telemetry.logPrompts, which is on by default.
+A log record of a call stands in the span of its batch; it is told to its call by tool and time. Content needs telemetry.logPrompts, which
+is on by default; spans come without telemetry.traces, too, but then without messages and results.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _REMEDIES = (
     Remedy("telemetry.logPrompts=true", CONTENT[:4], "in settings.json, or GEMINI_TELEMETRY_LOG_PROMPTS; it is on by default"),
     Remedy(
         "telemetry.traces=true",
-        ("gen_ai.tool.call.id", *CONTENT[1:]),
+        CONTENT[1:4],
         "in settings.json, or GEMINI_TELEMETRY_TRACES_ENABLED: log records have none of it",
     ),
 )
@@ -24,7 +24,7 @@ DIALECT = GENAI.but(
     markers=(),
     signal="traces",
     classify=(
-        ("tool_call", "gen_ai.operation.name=tool_call", "gen_ai.tool.name"),
+        ("tool_call", "gen_ai.operation.name=tool_call"),
         ("model_output", "gen_ai.operation.name=llm_call"),
         ("none", "gen_ai.operation.name=schedule_tool_calls"),
         ("agent_invocation", "gen_ai.operation.name=agent_call"),
