@@ -84,6 +84,8 @@ class Joins:
         """sender's call id -> message rows of results whose call is in no trace yet"""
         self.decided: dict[str, tuple[int, int, str]] = {}
         """call of a trace, and what messages say of its approval -> (journal record, time of the earliest of them, first event)"""
+        self.refused: dict[str, int] = {}
+        """calls, by id or by what is said of them, that somebody refused -> journal record"""
 
     def fold(
         self,
@@ -254,6 +256,8 @@ class Joins:
         key, decision = call_key(row), row["result"]
         if key is None or decision is None:
             return []
+        if decision == "rejected":
+            self.refused |= dict.fromkeys((id_key(row), said_key(row, canonical(row["arguments"]))), row["ordinal"])
         known = f"{row['trace']}{key} {decision}"
         told = row | {"result": None, "decision": decision, "id": f"{row['event']}#{decision}:{row['call_id']}"}
         _, earliest, first = self.decided.get(known, (0, row["time"], None))
@@ -305,13 +309,34 @@ class Joins:
 
     def finish(self, ordinal: int) -> list[dict[str, Any]]:
         """The calls that nothing ever came back from, in order."""
-        left = []
-        for name, trace in self.traces.items():
-            for key, call in trace.calls.items():
-                if call.taken is None and not call.changed:
-                    asked = f"{name}{key} pending" in self.decided
-                    left += _derived(trace, call, {"ordinal": ordinal, "executed": "pending_approval" if asked else "unknown"})
+        open_ = [
+            (name, key, call)
+            for name, trace in self.traces.items()
+            for key, call in trace.calls.items()
+            if call.taken is None and not call.changed
+        ]
+        away, left = self._away([(name, call) for name, _, call in open_ if call.row["call_id"] is None]), []
+        for name, key, call in open_:
+            more = {"ordinal": ordinal, "executed": self._far(name, key, call), "duplicate_of": away.get(id(call))}
+            left += _derived(self.traces[name], call, more)
         return left
+
+    def _away(self, calls: list[tuple[str, Call]]) -> dict[int, str]:
+        """Calls without an id that ran in another trace than they were asked for in -> the event of a span that says the same."""
+        found: dict[int, str] = {}
+        loose = sorted((one.event, name, one) for name, trace in self.traces.items() for one in trace.waiting if one.named) if calls else []
+        for name, call in sorted(calls, key=lambda one: (one[1].row["time"], one[1].row["event"])):
+            for at, (event, there, one) in enumerate(loose):
+                if _sender(name) == _sender(there) and fits(call, one.tool, one.arguments):
+                    found[id(call)] = event
+                    del loose[at]
+                    break
+        return found
+
+    def _far(self, trace: str, key: str, call: Call) -> str:
+        """How far a call came from which nothing came back."""
+        said = id_key(call.row) if call.row["call_id"] is not None else said_key(call.row, call.arguments)
+        return "rejected" if said in self.refused else "pending_approval" if f"{trace}{key} pending" in self.decided else "unknown"
 
     def end_epoch(self, first: int) -> None:
         """Forgets what began before journal record ``first``, and the oldest traces beyond ``MAX_TRACES``."""
@@ -325,15 +350,19 @@ class Joins:
         self.unasked = {key: kept for key, rows in self.unasked.items() if (kept := [row for row in rows if row["ordinal"] >= first])}
         decided = {key: at for key, at in self.decided.items() if at[0] >= first}
         self.decided = {key: decided[key] for key in [*decided][-MAX_ASKED:]}
+        refused = [(key, at) for key, at in self.refused.items() if at >= first]
+        self.refused = dict(refused[-MAX_ASKED:])
         self.guards = {key: left for key, guards in self.guards.items() if (left := [one for one in guards if one[1] >= first])}
 
     def state(self) -> bytes:
         """What a checkpoint keeps (MessagePack)."""
-        return msgspec.msgpack.encode((self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided))
+        return msgspec.msgpack.encode((self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided, self.refused))
 
     def restore(self, state: bytes) -> None:
         """The inverse of ``state``."""
-        self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided = msgspec.msgpack.decode(state, type=_STATE)
+        self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided, self.refused = msgspec.msgpack.decode(
+            state, type=_STATE
+        )
 
 
 _STATE = tuple[
@@ -343,7 +372,12 @@ _STATE = tuple[
     dict[str, list[tuple[int, str, str]]],
     dict[str, list[dict[str, Any]]],
     dict[str, tuple[int, int, str]],
+    dict[str, int],
 ]
+
+
+def _sender(trace: str) -> str:
+    return trace.rsplit("\x1f", 2)[0]
 
 
 def _by_ordinal(rows: list[dict[str, Any]]) -> defaultdict[int, list[dict[str, Any]]]:

@@ -14,6 +14,7 @@ import polars as pl
 
 from otel_ir.normalize.assign import CODES, Reading
 from otel_ir.normalize.few import Mask, contains_any
+from otel_ir.normalize.langchain_js import read_refusals
 from otel_ir.normalize.messages import (
     MAX_CALLS,
     MAX_MESSAGES,
@@ -26,6 +27,8 @@ from otel_ir.normalize.messages import (
     read_json,
     with_calls,
 )
+from otel_ir.normalize.openai_js import read_items, read_run_together
+from otel_ir.normalize.reprs import calls_in
 from otel_ir.normalize.sources import Sources, pick
 from otel_ir.normalize.unwrap import literal, members, moved_messages, raw_list, raw_text, raws
 
@@ -119,6 +122,17 @@ def _flat_all(messages: dict[int, dict[str, Any]]) -> Iterator[Call]:
             blocks = (members(bytes(one).decode("utf-8", "replace")) for one in raw_list(message["content"])[-MAX_CALLS:])
             told = (call for block in blocks for call in of_block(block))
             yield from (call for call in told if call.side == "result" or "calls" not in message)
+
+
+def _read_old_or_refused(sources: Sources, where: Mask) -> Found:
+    """The same, and calls that a person refused: no model's span tells of them."""
+    refused = read_refusals(sources, where, "traceloop.entity.output")
+    asked = [(row, call._replace(side="call", result=None)) for row, call in refused]
+    return sorted([*_read_old(sources, where), *asked, *refused], key=lambda one: one[0])
+
+
+def _read_flat_or_refused(sources: Sources, where: Mask) -> Found:
+    return sorted([*read_flat(sources, where), *read_refusals(sources, where, "output.value")], key=lambda one: one[0])
 
 
 # --- LangChain's own messages (LangSmith) ------------------------------------------------------------------------------------
@@ -331,6 +345,43 @@ def _read_mastra(sources: Sources, where: Mask) -> Found:
     return _in_order(results, calls)
 
 
+# --- Haystack ----------------------------------------------------------------------------------------------------------------
+
+
+def _read_haystack(sources: Sources, where: Mask) -> Found:
+    """``{"replies": […]}``, ``{"tool_messages": […]}`` and ``{"messages": […]}`` with content ``tool_call`` and ``tool_call_result``."""
+    results: dict[int, list[Call]] = {}
+    calls: dict[int, list[Call]] = {}
+    for source in ("haystack.agent.step.llm.input", "haystack.agent.step.llm.output", "haystack.component.output"):
+        for row, text in _texts(sources, source, where, ('"tool_call',)):
+            found = [*_haystack(text)]
+            results.setdefault(row, []).extend(found)
+            if not source.endswith("input"):
+                calls.setdefault(row, []).extend(found)
+    return _in_order(results, calls)
+
+
+def _haystack(text: str) -> Iterator[Call]:
+    for listed in raws(text).values():
+        for message in raw_list(bytes(listed))[-MAX_MESSAGES:]:
+            for part in raw_list(bytes(raws(bytes(message)).get("content") or b"null")):
+                found = members(bytes(part))
+                asked, given = members(found.get("tool_call") or ""), members(found.get("tool_call_result") or "")
+                if asked:
+                    yield Call("call", asked.get("id"), asked.get("tool_name"), asked.get("arguments"))
+                if given:
+                    of = members(given.get("origin") or "")
+                    failed = given.get("error") == "true" or None
+                    yield Call("result", of.get("id"), of.get("tool_name"), of.get("arguments"), given.get("result"), failed)
+
+
+def _read_reprs(sources: Sources, where: Mask) -> Found:
+    """OpenInference on Haystack: the messages of an agent's ``output.value`` are reprs."""
+    found = _texts(sources, "output.value", where, ("ToolCall(",))
+    told = {row: list(calls_in(text)) for row, text in found if len(text) <= _MAX_REPR}
+    return sorted([*read_flat(sources, where), *_in_order(told, told)], key=lambda one: one[0])
+
+
 # --- CrewAI's repr of what its tasks gave ------------------------------------------------------------------------------------
 
 _TASK = re.compile(r"\bTaskOutput\(")
@@ -398,12 +449,20 @@ _TOKEN = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|[\[\]]""", re.DOTA
 
 _READERS: dict[str, Callable[[Sources, Mask], Found]] = {
     "openinference": read_flat,
+    "openinference or refused": _read_flat_or_refused,
+    "openinference or reprs": _read_reprs,
+    "openinference, run together": read_run_together,
     "genai": read_json,
     "flat or genai": _read_old,
+    "flat, genai or refused": _read_old_or_refused,
+    "flat, genai or items": lambda sources, where: sorted(
+        [*_read_old(sources, where), *read_items(sources, where)], key=lambda one: one[0]
+    ),
     "langchain": _read_langchain,
     "events": _read_events,
     "vercel": _read_vercel,
     "mastra": _read_mastra,
+    "haystack": _read_haystack,
     "crew": _read_crew,
     "pydantic": _read_pydantic,
     "logfire": _read_logfire,

@@ -4,7 +4,8 @@
   a later one its duplicate; what a duplicate or a part says beyond that is told of the event.
 * Of each kind (span, log record, part) there is one description of a call. A second one of a kind is another call: ids come again.
 * Some descriptions do not say what their ids are unique within (``ANYWHERE``), and those of an MCP server have no ids: they are of the call
-  of that tool which was going on at the time. Of one record, the description that says most is the event.
+  of that tool which was going on at the time; where they do not name the tool, of the one with these arguments. Of one record, the
+  description that says most is the event.
 * An approval belongs to its call: it takes the call's name from it, and a refusal says that the call did not run.
 * A part that names no call is about the span in which it stands.
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import blake2b
 from typing import Any
 
@@ -23,7 +25,7 @@ import msgspec
 import polars as pl
 
 from otel_ir.model import TOLD_COLUMNS
-from otel_ir.normalize.calls import Extra
+from otel_ir.normalize.calls import Extra, canonical
 from otel_ir.normalize.dialects import DIALECTS
 from otel_ir.normalize.few import Mask, is_among
 from otel_ir.normalize.opened import IDENTITY_BITS, lacks
@@ -37,7 +39,7 @@ _EVENT, _ORDINAL, _CALL_ID, _DECISION = (
     "otel_ir.event.id", "otel_ir.journal.ordinal", "gen_ai.tool.call.id", "otel_ir.approval.decision",
 )  # fmt: skip
 _EXECUTED, _TOOL, _DUPLICATE = "otel_ir.executed", "gen_ai.tool.name", "otel_ir.duplicate_of"
-_RESULT, _TO = "gen_ai.tool.call.result", "otel_ir.handoff.to"
+_ARGUMENTS, _RESULT, _TO = "gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "otel_ir.handoff.to"
 _FACTS = (*(name for name in TOLD_COLUMNS if name != _TO), _EXECUTED, _CALL_ID)
 _OF_APPROVAL = (_TOOL, _CALL_ID)
 _SMALL = (*_OF_APPROVAL, _EXECUTED)
@@ -149,7 +151,7 @@ class Same:
         thing.scope = thing.scope or (row["call"] if key else None)
         thing.start = min(thing.start, row["start_time"]) if thing.end else row["start_time"]
         thing.end = max(thing.end, row["event_time"])
-        for name in (key, _by_id(row), _by_name(row)):
+        for name in (key, _by_id(row), _by_name(row), _by_arguments(row)):
             if name and thing.number not in (numbers := self.calls.setdefault(name, [])):
                 numbers.append(thing.number)
                 if name != key:
@@ -163,7 +165,8 @@ class Same:
 
     def _elsewhere(self, kind: str, row: Told) -> Thing | None:
         """The call that was going on when the row's was, where one of the two does not say which it is."""
-        named = [thing for thing in self._under(_by_name(row)) if _served(thing.kinds, kind) and _within(thing, row, kind)]
+        alike = (*self._under(_by_name(row)), *self._under(_by_arguments(row)))
+        named = [thing for thing in alike if _served(thing.kinds, kind) and _within(thing, row, kind)]
         same = [thing for thing in self._under(_by_id(row)) if (thing.scope is None or row["call"] == ANYWHERE) and _near(thing, row)]
         fitting = [one for one in same or named if one.event and kind not in one.kinds and _compatible(one, row)]
         return min(fitting, key=lambda thing: abs(thing.start - row["start_time"]), default=None)
@@ -370,6 +373,19 @@ def _by_id(row: Told) -> str | None:
 
 def _by_name(row: Told) -> str | None:
     return None if row[_TOOL] is None or row["call"] is None else f"name {_who(row)}{plain(row[_TOOL])}"
+
+
+def _by_arguments(row: Told) -> str | None:
+    arguments = row[_ARGUMENTS]
+    if arguments is None or row["call"] is None or not _unnamed(row["dialect"]):
+        return None
+    return f"arguments {_who(row)}{blake2b((canonical(arguments) or '').encode('utf-8', 'replace'), digest_size=16).hexdigest()}"
+
+
+@cache
+def _unnamed(dialect: int) -> bool:
+    """Whether names of tools may say nothing there."""
+    return _TOOL in DIALECTS[dialect].bogus
 
 
 def _kind(row: Told) -> str:

@@ -20,6 +20,7 @@ from otel_ir.normalize.columns import CONTENT, LOG_MARK
 from otel_ir.normalize.dialects import DIALECTS
 from otel_ir.normalize.table import ANYWHERE
 from otel_ir.normalize.twice import INNER, NESTED
+from otel_ir.normalize.unwrap import members
 
 _ID, _OF, _KIND = "otel_ir.event.id", "otel_ir.duplicate_of", "event.type"
 _SOURCE, _MESSAGES = "otel_ir.agent.id_source", "messages"
@@ -34,7 +35,8 @@ _PLACE = (
 """Columns that belong to one description, not to the call."""
 _FAR = ("rejected", "yes", "pending_approval", "unknown")
 _CAME = ("gen_ai.tool.call.result", "otel_ir.result.size", "error", "error.type", "error.message")
-_GIVEN = ("gen_ai.tool.call.arguments", "otel_ir.arguments.size")
+_ARGUMENTS = "gen_ai.tool.call.arguments"
+_GIVEN = (_ARGUMENTS, "otel_ir.arguments.size")
 _ELSEWHERE = frozenset(dialect.name for dialect in DIALECTS if f"={ANYWHERE}" in dialect.call)
 """Dialects whose records are second to those of the emitter that makes the call."""
 _SCOPE = ("otel_ir.tenant", "otel_ir.sender")
@@ -106,7 +108,7 @@ def _resumed(events: pl.DataFrame) -> list[list[str]]:
     calls = calls.filter(several.over(_SCOPE, *_NAMES_A_CALL)).sort("start_time", _ID)
     found = []
     for _, group in calls.group_by(*_SCOPE, *_NAMES_A_CALL, maintain_order=True):
-        given = [canonical(one) for one in group[_GIVEN[0]]]
+        given = [canonical(one) for one in group[_ARGUMENTS]]
         found.append([event for event, one in zip(group[_ID], given, strict=True) if agree(given[0], one)])
     return [alike for alike in found if len(alike) > 1]
 
@@ -122,7 +124,7 @@ def _says_itself(best: Row, first: Row, name: str) -> bool:
     """Whether a span's own words count for more than what its message says; of a bare argument the message says the name."""
     if first["otel_ir.dialect"] != _MESSAGES or best["otel_ir.dialect"] == _MESSAGES or best[name] is None:
         return False
-    return name in _CAME or (name in _GIVEN and (best[_GIVEN[0]] or "").startswith("{"))
+    return name in _CAME or (name in _GIVEN and (best[_ARGUMENTS] or "").startswith("{"))
 
 
 def _outcome(row: Row) -> int:
@@ -166,6 +168,10 @@ def _merged(best: Row, others: list[Row], first: Row) -> Row:
     for name in _TOLD:
         if first[name] is not None and (name != "otel_ir.executed" or first[_KIND] == best[_KIND]) and not _says_itself(best, first, name):
             found[name] = first[name]
+    # One gives the bare text of the only argument, another one its name, too.
+    named = next((other for other in others if [*members(other[_ARGUMENTS] or "").values()] == [found[_ARGUMENTS]]), None)
+    if named is not None:
+        found |= {name: named[name] for name in _GIVEN}
     if first[_KIND] != best[_KIND]:
         found["otel_ir.executed"] = best["otel_ir.executed"]
     elif found["otel_ir.executed"] != "rejected":

@@ -27,7 +27,7 @@ _OBJECT = re.compile(rb'"<[\w.]{1,256} object at 0x[0-9a-f]{1,16}>"')
 UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeError)
 
 
-def members(text: str) -> dict[str, str | None]:
+def members(text: str | bytes) -> dict[str, str | None]:
     """Top-level members of a JSON object: strings as they are, null as None, anything else as JSON text. ``{}`` if it is none."""
     return {name: raw_text(bytes(raw)) for name, raw in raws(text).items()}
 
@@ -112,12 +112,13 @@ def _named_call(text: str, parameters: str | None) -> Members:
 
 def _tool_message(text: str) -> Members:
     """LangChain's ``{"type": "tool", "data": {content, tool_call_id, status}}``, its ``lc`` constructor form (``kwargs``) or the message
-    itself, also as ``{"output": …}`` -> ``content``, ``id``, ``error``. Of a command (``{"update": {"messages": […]}}``)
-    its last message.
+    itself, also as ``{"output": …}`` -> ``content``, ``id``, ``name``, ``error``. Of a command (``{"update": {"messages": […]}}``)
+    and of what a graph's node gives (``{"messages": […]}``) its last message.
     """
     outer = raws(text)
-    if "update" in outer:
-        messages = raw_list(bytes(raws(bytes(outer["update"])).get("messages") or b"null"))
+    outer = raws(bytes(outer["update"])) if "update" in outer else outer
+    if "messages" in outer:
+        messages = raw_list(bytes(outer["messages"]))
         outer = raws(bytes(messages[-1])) if messages else {}
     outer = raws(bytes(outer["output"])) or outer if "output" in outer else outer
     inner = outer if "tool_call_id" in outer else raws(bytes(outer.get("data") or outer.get("kwargs") or b"null"))
@@ -127,8 +128,24 @@ def _tool_message(text: str) -> Members:
     return {
         "content": raw_text(bytes(inner.get("content", b"null"))),
         "id": raw_text(bytes(inner["tool_call_id"])),
+        "name": raw_text(bytes(inner.get("name", b"null"))),
         "error": "true" if failed else None,
     }
+
+
+def _node_call(text: str) -> Members:
+    """What OpenLLMetry keeps of a tool's input in JavaScript, ``{"args": ["…"]}`` -> ``arguments``; and LangGraph.js of that of the node
+    around it, ``{"messages": […], "lg_tool_call": {"name", "args", "id"}}`` -> ``arguments``, ``tool``, ``id``, ``agent`` (the name in the
+    message that asked for it), ``graph``: that it is one.
+    """
+    outer = raws(text)
+    if "lg_tool_call" not in outer:
+        given = raw_list(bytes(outer.get("args") or b"null"))
+        return {"arguments": raw_text(bytes(given[0]))} if len(given) == 1 and outer.keys() == {"args"} else {}
+    asked = members(bytes(outer["lg_tool_call"]))
+    said = (raws(bytes(raws(bytes(one)).get("kwargs") or b"null")) for one in reversed(raw_list(bytes(outer.get("messages") or b"null"))))
+    agent = next((raw_text(bytes(one.get("name") or b"null")) for one in said if "tool_calls" in one), None)
+    return {"arguments": asked.get("args"), "tool": asked.get("name"), "id": asked.get("id"), "agent": agent, "graph": "tools"}
 
 
 def _traceloop_input(text: str) -> Members:
@@ -215,10 +232,72 @@ def _model_answer(text: str) -> Members:
     }
 
 
+def _run(text: str) -> Members:
+    """BeeAI's ``{"input": …, "options": …}`` -> ``input``."""
+    outer = raws(text)
+    return {"input": raw_text(bytes(outer["input"]))} if outer.keys() == {"input", "options"} else {}
+
+
+def _causes(text: str) -> Members:
+    """BeeAI's chain of causes, as it stands -> ``failure``."""
+    return {"failure": text}
+
+
+def _called(text: str) -> Members:
+    """``NAME.__call__`` and ``NAME.acall`` -> ``tool``."""
+    name, _, how = text.rpartition(".")
+    return {"tool": name} if name and how in ("__call__", "acall") else {}
+
+
+def _json_text(text: str) -> Members:
+    """A string in JSON -> ``text``."""
+    try:
+        return {"text": _TEXT.decode(text)}
+    except UNREADABLE:
+        return {}
+
+
+def _replies(text: str) -> Members:
+    """Haystack's ``{"replies": [{"meta": {"model", "usage": …}}]}``, or ``meta`` beside them -> ``model``, ``input_tokens``,
+    ``output_tokens``.
+    """
+    outer = raws(text)
+    meta = (
+        raw_list(bytes(outer["meta"]))
+        if "meta" in outer
+        else [raws(bytes(one)).get("meta") or b"" for one in raw_list(bytes(outer.get("replies") or b"null"))]
+    )
+    said = members(bytes(meta[0])) if meta else {}
+    usage = members(said.get("usage") or "")
+    return {
+        "model": said.get("model"),
+        "input_tokens": usage.get("prompt_tokens") or usage.get("input_tokens"),
+        "output_tokens": usage.get("completion_tokens") or usage.get("output_tokens"),
+    }
+
+
+def _confirmed(text: str) -> Members:
+    """What a person answers when Haystack asks -> ``decision``."""
+    return {"decision": _ANSWERS.get(text)}
+
+
+_ANSWERS = {"confirm": "accepted", "modify": "accepted", "reject": "rejected"}
+
+
 def _not(text: str) -> Members:
     """``success`` of a check -> ``triggered``."""
     word = text.strip().lower()
     return {"triggered": str(word == "false").lower()} if word in ("true", "false") else {}
+
+
+def _refusal(text: str) -> Members:
+    """What a person decided -> ``executed``, where that was to refuse."""
+    return {"executed": "rejected"} if text == "reject" else {}
+
+
+def _success(text: str) -> Members:
+    """``success`` of a call -> ``executed``, where it succeeded."""
+    return {"executed": "yes"} if text.strip().lower() == "true" else {}
 
 
 def _deferral(text: str) -> Members:
@@ -346,11 +425,20 @@ UNWRAPPERS: dict[str, Callable[[str], Members]] = {
     "tool output": _tool_output,
     "traceloop input": _traceloop_input,
     "traceloop output": _traceloop_output,
+    "node call": _node_call,
     "only input": _only_input,
     "failure": _failure,
+    "refusal": _refusal,
+    "success": _success,
     "deferral": _deferral,
     "not": _not,
     "model answer": _model_answer,
+    "run": _run,
+    "causes": _causes,
+    "called": _called,
+    "json text": _json_text,
+    "replies": _replies,
+    "confirmed": _confirmed,
     "verdict": _verdict,
     "after 'handoff to '": _after("handoff to "),
     "after 'execute_tool '": _after("execute_tool "),

@@ -33,6 +33,14 @@ def gemini_log(*, success: bool) -> Request:
     return "logs", logs({"attributes": said, "time": NOW, "trace": TRACE, "span": "b" * 16}, scope="gemini-cli")
 
 
+def test_a_gemini_log_record_says_whether_a_person_refused() -> None:
+    refused = {"event.name": "gemini_cli.tool_call", "function_name": "crm_find", "success": False, "decision": "reject"}
+    for sent in permutations([("logs", logs({"attributes": refused, "time": NOW}, scope="gemini-cli")), gemini("cancelled")]):
+        for some in (sent, sent[:1]):
+            (found,) = calls([*some]).rows(named=True)
+            assert found["otel_ir.executed"] == "rejected"
+
+
 def test_a_gemini_call_is_one_event_with_content() -> None:
     for sent in permutations([gemini("success", output="found"), gemini_log(success=True)]):
         (found,) = calls([*sent]).rows(named=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from otel_ir.normalize.table import CONTENT, Dialect, On, Remedy
 
-_REMEDIES = (Remedy("[otel] exporter", (*CONTENT[:2], "gen_ai.conversation.id"), "in config.toml: the log events; trace_exporter: spans"),)
 _NAMES: dict[str, tuple[str | On, ...]] = {
     "gen_ai.agent.name": ("gen_ai.agent.name", "agent_name"),
     "gen_ai.conversation.id": ("gen_ai.conversation.id", "conversation.id"),
@@ -25,7 +24,7 @@ DIALECT = Dialect(
     bogus={"gen_ai.agent.name": ("/root",)},
     call=("conversation.id",),
     weak=("gen_ai.tool.name",),
-    remedies=_REMEDIES,
+    remedies=(Remedy("[otel] exporter", CONTENT[:2], "in config.toml: the log events; trace_exporter is for spans only"),),
 )
 EVENTS = Dialect(
     name="codex.events",
@@ -50,5 +49,5 @@ EVENTS = Dialect(
     bogus={"gen_ai.agent.name": ("/root",)},
     error=("success=false",),
     call=("conversation.id",),
-    remedies=_REMEDIES,
+    remedies=(),  # a log event of a call has all of it
 )

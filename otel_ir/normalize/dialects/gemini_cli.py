@@ -1,6 +1,7 @@
-"""Gemini CLI 0.61: spans (telemetry.traces) that tell of a tool call as JSON in message attributes, and log events without call ids.
+"""Gemini CLI 0.61: spans that tell of a tool call as JSON in message attributes (telemetry.traces), and log events without call ids.
 
-A log record of a call stands in the span of its batch; it is told to its call by tool and time. Content needs telemetry.logPrompts.
+A log record of a call stands in the span of its batch; it is told to its call by tool and time. Content needs telemetry.logPrompts, which
+is on by default; spans come without telemetry.traces, too, but then without messages and results.
 """
 
 from __future__ import annotations
@@ -9,8 +10,12 @@ from otel_ir.normalize.dialects.otel_genai import DIALECT as GENAI
 from otel_ir.normalize.table import ANYWHERE, CONTENT, On, Remedy, Unwrap
 
 _REMEDIES = (
-    Remedy("telemetry.logPrompts=true", CONTENT, "in settings.json, or GEMINI_TELEMETRY_LOG_PROMPTS"),
-    Remedy("telemetry.traces=true", ("gen_ai.tool.call.id", "gen_ai.tool.call.result"), "in settings.json: log records have neither"),
+    Remedy("telemetry.logPrompts=true", CONTENT[:4], "in settings.json, or GEMINI_TELEMETRY_LOG_PROMPTS; it is on by default"),
+    Remedy(
+        "telemetry.traces=true",
+        CONTENT[1:4],
+        "in settings.json, or GEMINI_TELEMETRY_TRACES_ENABLED: log records have none of it",
+    ),
 )
 DIALECT = GENAI.but(
     name="gemini_cli",
@@ -52,12 +57,16 @@ EVENTS = GENAI.but(
     signal="logs",
     classify=(),
     classify_logs=(("tool_call", "@event=gemini_cli.tool_call"),),
-    unwrap=(),
+    unwrap=(
+        Unwrap("decision", "refusal", ("executed",), event="tool_call"),
+        Unwrap("success", "success", ("executed",), event="tool_call"),
+    ),
     columns={
         "gen_ai.conversation.id": ("gen_ai.conversation.id", "session.id"),
         "gen_ai.tool.name": ("gen_ai.tool.name", "function_name"),
         "gen_ai.tool.call.arguments": ("gen_ai.tool.call.arguments", On("tool_call", "function_args")),
         "otel_ir.result.size": (On("tool_call", "content_length"),),
+        "otel_ir.executed": (On("tool_call", "decision#executed"), On("tool_call", "success#executed")),
         "error.type": ("error_type", "error.type"),
         "error.message": ("error.message", "error"),
         "otel_ir.guardrail.triggered": (),

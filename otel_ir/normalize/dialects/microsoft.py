@@ -68,5 +68,6 @@ AUTOGEN = GENAI.but(
     ),
     unwrap=(*GENAI.unwrap, Unwrap("gen_ai.tool.name", "after 'transfer_to_'", ("rest",), event="handoff")),
     columns={"otel_ir.handoff.to": (On("handoff", "gen_ai.tool.name#rest"),)},
+    inside=True,  # of what an instrumentation says of the same call
     remedies=(),  # it has no setting for content
 )

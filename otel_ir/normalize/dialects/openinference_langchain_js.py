@@ -9,5 +9,8 @@ DIALECT = OPENINFERENCE.but(
     about="OpenInference on LangChain.js: messages give no call ids; a single argument is the bare text.",
     scopes=("@arizeai/openinference-instrumentation-langchain*",),
     markers=(),
+    messages="openinference or refused",
+    speaks=("model_output", "none"),
+    reads=("output.value",),
     nameless=True,
 )
