@@ -6,6 +6,7 @@
 * Ids that come again with other arguments are of other calls: what two descriptions both say must not contradict (``calls.agree``).
 * A call that no span describes becomes a ``tool_call`` event of its own when another request carries its result back (that is the proof
   that it ran), or, without proof, when everything was read. The first span that comes even later is its duplicate, and what it says counts.
+* So does a call that only later requests repeat, because the model's answers are silent about their calls (``echoes.py``).
 * A guardrail's verdict may stand on the span above it (``tripped``).
 
 Calls repeat in every later request, and arrive before the tool span (the model's span ends first); but any of them may come in any order.
@@ -41,6 +42,7 @@ from otel_ir.normalize.calls import (
     said_key,
     variant,
 )
+from otel_ir.normalize.echoes import Echoes
 from otel_ir.normalize.join_rows import NAMELESS
 from otel_ir.normalize.unwrap import members
 
@@ -84,6 +86,7 @@ class Joins:
         """sender's call id -> message rows of results whose call is in no trace yet"""
         self.decided: dict[str, tuple[int, int, str]] = {}
         """call of a trace, and what messages say of its approval -> (journal record, time of the earliest of them, first event)"""
+        self.echoes = Echoes()
 
     def fold(
         self,
@@ -118,6 +121,9 @@ class Joins:
                     derived += self._approval(row)
             for row in asked:
                 derived += self._answered(row, found)
+            for row in said[ordinal]:
+                if row["begins"] is not None:
+                    derived += self._repeated(row, found)
             for node in judged[ordinal]:
                 self.verdicts.setdefault(node["key"], (node["tripped"], ordinal))
                 guards = self.guards.pop(node["key"], [])
@@ -142,6 +148,7 @@ class Joins:
         arguments = canonical(row["arguments"])
         key = variant(trace, call_key(row), arguments) or nameless(row, trace)
         if key in trace.calls:
+            _told_at_last(trace.calls[key], row, found)
             return _told_before(trace.calls[key], row)
         if key is None or len(trace.calls) >= MAX_CALLS_PER_TRACE:
             return []
@@ -303,6 +310,24 @@ class Joins:
         there = self.traces.get(result.get("trace", row["trace"]), trace)
         return _proven(trace, call, result, found) if there is trace else self._ran_here(there, call, result, found)
 
+    def _repeated(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
+        """Calls that no answer told of (echoes.py)."""
+        derived = []
+        for told in self.echoes.fold(row):
+            trace = self.traces.setdefault(told["trace"], Trace(row["ordinal"]))
+            key = variant(trace, call_key(told), canonical(told["arguments"]))
+            # Who takes over repeats the hand-off, but did not make it.
+            if key is None or _TAKER.fullmatch(told["tool"]):
+                continue
+            here = {"side": "call", "echo": True, "ordinal": row["ordinal"], "position": row["position"]}
+            call = told | here | {"stated": self._stated(told, told["tool"])}
+            if key not in trace.calls:
+                if self._elsewhere(call) is None:
+                    derived += self._call(call, found) + self._answered(call, found)
+            elif "echo" in trace.calls[key].row:
+                derived += _told_before(trace.calls[key], call)
+        return derived
+
     def finish(self, ordinal: int) -> list[dict[str, Any]]:
         """The calls that nothing ever came back from, in order."""
         left = []
@@ -326,14 +351,18 @@ class Joins:
         decided = {key: at for key, at in self.decided.items() if at[0] >= first}
         self.decided = {key: decided[key] for key in [*decided][-MAX_ASKED:]}
         self.guards = {key: left for key, guards in self.guards.items() if (left := [one for one in guards if one[1] >= first])}
+        self.echoes.end_epoch(first)
 
     def state(self) -> bytes:
         """What a checkpoint keeps (MessagePack)."""
-        return msgspec.msgpack.encode((self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided))
+        return msgspec.msgpack.encode(
+            (self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided, self.echoes.state())
+        )
 
     def restore(self, state: bytes) -> None:
         """The inverse of ``state``."""
-        self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided = msgspec.msgpack.decode(state, type=_STATE)
+        self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided, echoes = msgspec.msgpack.decode(state, type=_STATE)
+        self.echoes.restore(echoes)
 
 
 _STATE = tuple[
@@ -343,6 +372,7 @@ _STATE = tuple[
     dict[str, list[tuple[int, str, str]]],
     dict[str, list[dict[str, Any]]],
     dict[str, tuple[int, int, str]],
+    bytes,
 ]
 
 
@@ -395,6 +425,13 @@ def _said(event: dict[str, Any]) -> dict[str, Any]:
         "error.message": event["error_message"],
         _TO: event["to"],
     }
+
+
+def _told_at_last(call: Call, row: dict[str, Any], found: list[Extra]) -> None:
+    """An answer tells of a call that only a later request told of before, perhaps in another spelling."""
+    if "echo" in call.row and call.taken is not None and row["arguments"] is not None:
+        for column, value in ((_ARGUMENTS, row["arguments"]), (_SIZE, len(row["arguments"]))):
+            found.append(Extra(call.taken, row["ordinal"], column, value, fill=call.met))
 
 
 def _told_before(call: Call, row: dict[str, Any]) -> list[dict[str, Any]]:
