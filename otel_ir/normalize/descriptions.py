@@ -219,9 +219,11 @@ class Descriptions:
             self.stated = self.stated.rechunk()
 
     def _joining(self, events: pl.DataFrame, joined: Mask, calls: pl.DataFrame) -> list[dict[str, Any]]:
-        """What joins.py looks at: guardrails, tool calls without an id, and those in whose trace messages told of calls."""
+        """What joins.py looks at: guardrails, tool calls without an id or above which nothing stands, and those in whose trace messages
+        told of calls.
+        """
         wanted = is_among(events["event.type"], ("guardrail",)) | is_null(events["gen_ai.tool.call.id"])
-        wanted |= is_among(events["otel_ir.dialect"], NAMELESS)
+        wanted |= is_among(events["otel_ir.dialect"], NAMELESS) | is_null(events["otel_ir.parent_span_id"])
         if joined.any() and (calls.height or self.joins.traces):
             rows = np.flatnonzero(joined)
             traces = pick_rows(events[SCOPE], rows)

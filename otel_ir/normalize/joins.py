@@ -7,6 +7,7 @@
 * A call that no span describes becomes a ``tool_call`` event of its own when another request carries its result back (that is the proof
   that it ran), or, without proof, when everything was read. The first span that comes even later is its duplicate, and what it says counts.
 * So does a call that only later requests repeat, because the model's answers are silent about their calls (``echoes.py``).
+* A tool span that stands alone is of a call in another trace (``alone.py``).
 * A guardrail's verdict may stand on the span above it (``tripped``).
 
 Calls repeat in every later request, and arrive before the tool span (the model's span ends first); but any of them may come in any order.
@@ -23,6 +24,7 @@ from typing import Any
 
 import msgspec
 
+from otel_ir.normalize.alone import Alone, nearest
 from otel_ir.normalize.calls import (
     MAX_ALIKE,
     Call,
@@ -87,6 +89,7 @@ class Joins:
         self.decided: dict[str, tuple[int, int, str]] = {}
         """call of a trace, and what messages say of its approval -> (journal record, time of the earliest of them, first event)"""
         self.echoes = Echoes()
+        self.alone = Alone()
 
     def fold(
         self,
@@ -174,6 +177,8 @@ class Joins:
                 if row["call_id"] is not None:
                     found.append(Extra(waiting.event, row["ordinal"], "gen_ai.tool.call.id", row["call_id"]))
                 break
+        if not call.met and (event := self.alone.of(call)):
+            _meet(call, event | {"ordinal": row["ordinal"]}, found)
         return []
 
     def _event(self, event: dict[str, Any], found: list[Extra]) -> None:
@@ -186,6 +191,9 @@ class Joins:
         arguments = canonical(event["arguments"])
         if event["call_id"] is not None:
             call = trace.calls.get(variant(trace, key_of(event["call_id"], event["tool"]), arguments) or "")
+            if call is None and event["parent"] is None:
+                call = nearest(event, self._asked(event))
+                self.alone.add(event)
             if call is not None and not call.met:
                 _meet(call, event, found)
             elif call is not None:
@@ -271,12 +279,16 @@ class Joins:
 
     def _elsewhere(self, row: dict[str, Any]) -> Call | None:
         """The newest call with this id, in its own trace or another one of the same service, that the row may be the result of."""
-        calls = [self.traces[trace].calls.get(key) for _, trace, key in self.asked.get(id_key(row), ()) if trace in self.traces]
-        fitting = [call for call in calls if call is not None and may_answer(row, call)]
+        fitting = [call for call in self._asked(row) if may_answer(row, call)]
         if not fitting and row["tool"] is not None and row["arguments"] is not None:
             return self._unnamed(row)
         own = [call for call in fitting if call.row["trace"] == row["trace"]]
         return next(reversed(own or [call for call in fitting if not call.answered] or fitting), None)
+
+    def _asked(self, row: dict[str, Any]) -> list[Call]:
+        """The calls with this id in all traces of the same service."""
+        calls = [self.traces[trace].calls.get(key) for _, trace, key in self.asked.get(id_key(row), ()) if trace in self.traces]
+        return [call for call in calls if call is not None]
 
     def _unnamed(self, row: dict[str, Any]) -> Call | None:
         """The oldest unanswered call without an id that says the same; it has that of the result from now on."""
@@ -352,6 +364,7 @@ class Joins:
         self.decided = {key: decided[key] for key in [*decided][-MAX_ASKED:]}
         self.guards = {key: left for key, guards in self.guards.items() if (left := [one for one in guards if one[1] >= first])}
         self.echoes.end_epoch(first)
+        self.alone.end_epoch(first)
 
     def state(self) -> bytes:
         """What a checkpoint keeps (MessagePack)."""
@@ -361,8 +374,11 @@ class Joins:
 
     def restore(self, state: bytes) -> None:
         """The inverse of ``state``."""
-        self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided, echoes = msgspec.msgpack.decode(state, type=_STATE)
+        self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided, echoes, alone = msgspec.msgpack.decode(
+            state, type=_STATE
+        )
         self.echoes.restore(echoes)
+        self.alone.restore(alone)
 
 
 _STATE = tuple[
@@ -372,6 +388,7 @@ _STATE = tuple[
     dict[str, list[tuple[int, str, str]]],
     dict[str, list[dict[str, Any]]],
     dict[str, tuple[int, int, str]],
+    bytes,
     bytes,
 ]
 
