@@ -59,10 +59,11 @@ def is_of(event: dict[str, Any], call: Call) -> bool:
     return event["tool"] == call.row["tool"] and _distance(event, call) <= NEAR and agree(event["arguments"], call.arguments)
 
 
-def nearest(event: dict[str, Any], calls: list[Call]) -> Call | None:
-    """Of the calls with the span's id that no span describes, the one that it is of."""
-    fitting = [call for call in calls if not call.met and is_of(event, call)]
-    return min(fitting, key=lambda call: _distance(event, call), default=None)
+def nearest(event: dict[str, Any], calls: list[Call]) -> list[Call]:
+    """The calls with the span's id that no span describes and which it may be of, the nearest first: an agent's span may repeat what its
+    model's says, in yet another trace.
+    """
+    return sorted((call for call in calls if not call.met and is_of(event, call)), key=lambda call: _distance(event, call))
 
 
 def _distance(event: dict[str, Any], call: Call) -> int:

@@ -192,8 +192,7 @@ class Joins:
         if event["call_id"] is not None:
             call = trace.calls.get(variant(trace, key_of(event["call_id"], event["tool"]), arguments) or "")
             if call is None and event["parent"] is None:
-                call = nearest(event, self._asked(event))
-                self.alone.add(event)
+                call = self._far(event, found)
             if call is not None and not call.met:
                 _meet(call, event, found)
             elif call is not None:
@@ -219,6 +218,15 @@ class Joins:
             _meet(call, event, found)
         elif event["tool"] and len(trace.waiting) < MAX_CALLS_PER_TRACE:
             trace.waiting.append(Waiting(event["id"], event["tool"], event["parent"], arguments, named))
+
+    def _far(self, event: dict[str, Any], found: list[Extra]) -> Call | None:
+        """The call of another trace that a span which stands alone is of (alone.py)."""
+        calls = nearest(event, self._asked(event))
+        for other in calls[1:]:
+            if other.taken is None:
+                _meet(other, event, found)
+        self.alone.add(event)
+        return calls[0] if calls else None
 
     def _guardrail(self, event: dict[str, Any], found: list[Extra]) -> None:
         key = event["parent_key"]

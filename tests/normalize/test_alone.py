@@ -55,3 +55,9 @@ def test_other_arguments_are_of_another_call(order: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_an_id_that_comes_again_much_later_is_of_another_call(order: tuple[int, ...]) -> None:
     assert [one[0] for one in calls([asks(0, {"n": 1}), runs(100 * SECOND)], order)] == ["1", "2"]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (2, 0, 1), (2, 1, 0), (1, 0, 2), (1, 2, 0)])
+def test_an_agents_span_may_repeat_the_call(order: tuple[int, ...]) -> None:
+    sent = [asks(0, {"n": 1}), asks(9000, {"n": 1}, trace="4"), runs(5000)]
+    assert calls(sent, order) == [("2", '{"n": 1}', None)]

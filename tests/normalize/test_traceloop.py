@@ -157,3 +157,8 @@ def test_a_hand_off_of_a_graph_under_the_conventions() -> None:
     said = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "transfer_to_billing", "gen_ai.agent.name": "triage"}
     found = of(said, "opentelemetry.instrumentation.genai.langchain")
     assert (found["event.type"], found["otel_ir.handoff.from"], found["otel_ir.handoff.to"]) == ("handoff", "triage", "billing")
+
+
+def test_the_function_around_a_supervisors_agents_is_no_agent() -> None:
+    said = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "call_agent"}
+    assert normalized(traces(span(said), scope="opentelemetry.instrumentation.genai.langchain")).events.is_empty()
