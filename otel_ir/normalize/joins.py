@@ -376,9 +376,8 @@ class Joins:
 
     def state(self) -> bytes:
         """What a checkpoint keeps (MessagePack)."""
-        return msgspec.msgpack.encode(
-            (self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided, self.echoes.state())
-        )
+        own = (self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided)
+        return msgspec.msgpack.encode((*own, self.echoes.state(), self.alone.state()))
 
     def restore(self, state: bytes) -> None:
         """The inverse of ``state``."""

@@ -10,6 +10,7 @@ import pytest
 from normalize.otlp_maker import NOW, span, traces
 
 from otel_ir.model import Record
+from otel_ir.normalize.joins import Joins
 from otel_ir.offline import final_form
 
 SCOPE, AGENT = "opentelemetry.instrumentation.anthropic", "f" * 16
@@ -103,3 +104,17 @@ def test_messages_as_json_are_silent_where_there_is_no_answer(order: tuple[int, 
     ran = tool(**{"gen_ai.tool.call.arguments": '{"n":1}', "gen_ai.tool.call.result": "found"})
     sent = [asked(10), ran, asked(20, made, {"type": "tool_call_response", "id": "c-1", "response": "found"})]
     assert calls(sent, order) == [FIRST]
+
+
+def test_what_waits_survives_a_restart() -> None:
+    before, after = Joins(), Joins()
+    said = {"begins": "b", "trace": "t", "ordinal": 1, "time": 1, "arguments": "c-1", "call_id": "c-1", "tool": "look_up"}
+    for side in ("silent", "result"):
+        before.echoes.fold(said | {"side": side})
+    scope = {"tenant": None, "sender": None, "service.name": "svc", "call_id": "c-2"}
+    before.alone.add(scope | {"id": "e", "trace": "t", "tool": "look_up", "ordinal": 2, "arguments": None, "start": 5})
+    after.restore(before.state())
+    assert after.state() == before.state()
+    assert (after.echoes.conversations, after.alone.spans) == (before.echoes.conversations, before.alone.spans)
+    assert after.echoes.conversations["tb"].waiting
+    assert after.alone.spans
