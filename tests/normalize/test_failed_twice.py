@@ -41,5 +41,12 @@ def test_a_second_attempt_is_another_call(order: tuple[int, ...]) -> None:
     assert events(sent, order) == [(OUTER, True), ("d" * 16, True)]
 
 
+def test_the_error_is_told_in_the_words_of_the_event() -> None:
+    sent = [failed(CLIENT, 0, INNER), failed(AROUND, 0, OUTER, **{"error.type": "InternalServerError"})]
+    for order in (sent, sent[::-1]):
+        found = final_form([Record(number, "traces", 2 * NOW, body) for number, body in enumerate(order, start=1)])
+        assert [row["error.type"] for row in found.rows(named=True) if row["span_id"] == OUTER] == ["InternalServerError"]
+
+
 def test_another_model_is_another_call() -> None:
     assert len(events([failed(CLIENT, 0, INNER, **{"gen_ai.request.model": "n"}), failed(AROUND, 0, OUTER)])) == 2
