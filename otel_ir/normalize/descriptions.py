@@ -42,6 +42,7 @@ _STATED_SCHEMA = pl.Schema(
 _EVENT, _ARGUMENTS, _TO = "otel_ir.event.id", "gen_ai.tool.call.arguments", "otel_ir.handoff.to"
 _OF_HANDOFF = (_ARGUMENTS, "gen_ai.tool.call.result", "otel_ir.arguments.size", "otel_ir.result.size", _TO)
 _PLACE = ("trace_id", "span_id", "otel_ir.parent_span_id")
+_MODEL = "gen_ai.request.model"
 _ANSWER = (_EVENT, "otel_ir.journal.ordinal", "start_time", "event_time")
 _MAX_CHUNKS = 64
 _RULES = ("joins", "same", "inside", "twice", "once")
@@ -69,8 +70,8 @@ class Descriptions:
         where the caller of an event stands, if not above it: event -> key of a span.
         """
         events, within = self._inside(events, tells)
-        events, passed_on = self._once(events, arrived)
         events = self._twice(events)
+        events, passed_on = self._once(events, arrived)
         events, told, moved = self._same(events, tells)
         events, extras = self._join(events, nodes, calls, scopes)
         return events, passed_on + within + told + extras, moved
@@ -107,6 +108,12 @@ class Descriptions:
             rows = np.flatnonzero(model & shared)
             for tenant, sender, answer, dialect, event, ordinal, start, end in pick_rows(events[list(names)], rows).iter_rows():
                 calls.append((f"{tenant or ''}\x1f{sender or ''}\x1f{answer}", Answer(event, ordinal, dialect in INNER, start, end)))
+        failed = model & ~is_null(events["error.type"]) & is_null(events["gen_ai.response.id"])
+        if failed.any():
+            rows = np.flatnonzero(failed & is_among(events["gen_ai.provider.name"], PROVIDERS))
+            for tenant, sender, asked, dialect, *answer in pick_rows(events[[*names[:2], _MODEL, names[3], *_ANSWER]], rows).iter_rows():
+                event, ordinal, start, end = answer
+                calls.append((f"{tenant or ''}\x1f{sender or ''}\x1f\x1f{asked}", Answer(event, ordinal, dialect in INNER, start, end)))
         rows = np.flatnonzero(model & is_among(events["otel_ir.dialect"], NESTED))
         for tenant, sender, trace, span, parent, *answer in pick_rows(events[[*names[:2], *_PLACE, *_ANSWER]], rows).iter_rows():
             # Of the two the one inside is the event, as it is where each comes alone: it ends first.
@@ -212,9 +219,11 @@ class Descriptions:
             self.stated = self.stated.rechunk()
 
     def _joining(self, events: pl.DataFrame, joined: Mask, calls: pl.DataFrame) -> list[dict[str, Any]]:
-        """What joins.py looks at: guardrails, tool calls without an id, and those in whose trace messages told of calls."""
+        """What joins.py looks at: guardrails, tool calls without an id or above which nothing stands, and those in whose trace messages
+        told of calls.
+        """
         wanted = is_among(events["event.type"], ("guardrail",)) | is_null(events["gen_ai.tool.call.id"])
-        wanted |= is_among(events["otel_ir.dialect"], NAMELESS)
+        wanted |= is_among(events["otel_ir.dialect"], NAMELESS) | is_null(events["otel_ir.parent_span_id"])
         if joined.any() and (calls.height or self.joins.traces):
             rows = np.flatnonzero(joined)
             traces = pick_rows(events[SCOPE], rows)

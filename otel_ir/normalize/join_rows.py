@@ -29,6 +29,8 @@ _JOIN_NAMES = {
     "error": "error",
     "error_type": "error.type",
     "error_message": "error.message",
+    "service.name": "service.name",
+    "start": "start_time",
 }
 
 
@@ -46,7 +48,13 @@ def join_rows(events: pl.DataFrame) -> list[dict[str, Any]]:
     found = []
     for tenant, sender, trace, parent, *rest in events[[*SCOPE, "otel_ir.parent_span_id", *_JOIN_NAMES.values()]].iter_rows():
         key = f"{tenant or ''}\x1f{sender or ''}\x1f{trace}\x1f"
-        row = {"trace": trace and key, "parent": parent, "parent_key": key + parent if trace and parent is not None else None}
+        row = {
+            "tenant": tenant,
+            "sender": sender,
+            "trace": trace and key,
+            "parent": parent,
+            "parent_key": key + parent if trace and parent is not None else None,
+        }
         found.append(row | dict(zip(_JOIN_NAMES, rest, strict=True)))
     return found
 
@@ -54,6 +62,8 @@ def join_rows(events: pl.DataFrame) -> list[dict[str, Any]]:
 def _join_columns() -> dict[str, pl.Expr]:
     return {
         **{name: pl.col(column) for name, column in _JOIN_NAMES.items()},
+        "tenant": pl.col("otel_ir.tenant"),
+        "sender": pl.col("otel_ir.sender"),
         "trace": _trace_of_event(),
         "parent": pl.col("otel_ir.parent_span_id"),
         "parent_key": pl.when(pl.col("otel_ir.parent_span_id").is_not_null()).then(_key_of_event()),

@@ -6,6 +6,8 @@
 * Ids that come again with other arguments are of other calls: what two descriptions both say must not contradict (``calls.agree``).
 * A call that no span describes becomes a ``tool_call`` event of its own when another request carries its result back (that is the proof
   that it ran), or, without proof, when everything was read. The first span that comes even later is its duplicate, and what it says counts.
+* So does a call that only later requests repeat, because the model's answers are silent about their calls (``echoes.py``).
+* A tool span that stands alone is of a call in another trace (``alone.py``).
 * A guardrail's verdict may stand on the span above it (``tripped``).
 
 Calls repeat in every later request, and arrive before the tool span (the model's span ends first); but any of them may come in any order.
@@ -22,6 +24,7 @@ from typing import Any
 
 import msgspec
 
+from otel_ir.normalize.alone import Alone, nearest
 from otel_ir.normalize.calls import (
     MAX_ALIKE,
     Call,
@@ -41,6 +44,7 @@ from otel_ir.normalize.calls import (
     said_key,
     variant,
 )
+from otel_ir.normalize.echoes import Echoes
 from otel_ir.normalize.join_rows import NAMELESS
 from otel_ir.normalize.unwrap import members
 
@@ -86,6 +90,8 @@ class Joins:
         """call of a trace, and what messages say of its approval -> (journal record, time of the earliest of them, first event)"""
         self.refused: dict[str, int] = {}
         """calls, by id or by what is said of them, that somebody refused -> journal record"""
+        self.echoes = Echoes()
+        self.alone = Alone()
 
     def fold(
         self,
@@ -120,6 +126,9 @@ class Joins:
                     derived += self._approval(row)
             for row in asked:
                 derived += self._answered(row, found)
+            for row in said[ordinal]:
+                if row["begins"] is not None:
+                    derived += self._repeated(row, found)
             for node in judged[ordinal]:
                 self.verdicts.setdefault(node["key"], (node["tripped"], ordinal))
                 guards = self.guards.pop(node["key"], [])
@@ -144,6 +153,7 @@ class Joins:
         arguments = canonical(row["arguments"])
         key = variant(trace, call_key(row), arguments) or nameless(row, trace)
         if key in trace.calls:
+            _told_at_last(trace.calls[key], row, found)
             return _told_before(trace.calls[key], row)
         if key is None or len(trace.calls) >= MAX_CALLS_PER_TRACE:
             return []
@@ -169,6 +179,8 @@ class Joins:
                 if row["call_id"] is not None:
                     found.append(Extra(waiting.event, row["ordinal"], "gen_ai.tool.call.id", row["call_id"]))
                 break
+        if not call.met and (event := self.alone.of(call)):
+            _meet(call, event | {"ordinal": row["ordinal"]}, found)
         return []
 
     def _event(self, event: dict[str, Any], found: list[Extra]) -> None:
@@ -181,6 +193,8 @@ class Joins:
         arguments = canonical(event["arguments"])
         if event["call_id"] is not None:
             call = trace.calls.get(variant(trace, key_of(event["call_id"], event["tool"]), arguments) or "")
+            if call is None and event["parent"] is None:
+                call = self._far(event, found)
             if call is not None and not call.met:
                 _meet(call, event, found)
             elif call is not None:
@@ -206,6 +220,15 @@ class Joins:
             _meet(call, event, found)
         elif event["tool"] and len(trace.waiting) < MAX_CALLS_PER_TRACE:
             trace.waiting.append(Waiting(event["id"], event["tool"], event["parent"], arguments, named))
+
+    def _far(self, event: dict[str, Any], found: list[Extra]) -> Call | None:
+        """The call of another trace that a span which stands alone is of (alone.py)."""
+        calls = nearest(event, self._asked(event))
+        for other in calls[1:]:
+            if other.taken is None:
+                _meet(other, event, found)
+        self.alone.add(event)
+        return calls[0] if calls else None
 
     def _guardrail(self, event: dict[str, Any], found: list[Extra]) -> None:
         key = event["parent_key"]
@@ -268,12 +291,16 @@ class Joins:
 
     def _elsewhere(self, row: dict[str, Any]) -> Call | None:
         """The newest call with this id, in its own trace or another one of the same service, that the row may be the result of."""
-        calls = [self.traces[trace].calls.get(key) for _, trace, key in self.asked.get(id_key(row), ()) if trace in self.traces]
-        fitting = [call for call in calls if call is not None and may_answer(row, call)]
+        fitting = [call for call in self._asked(row) if may_answer(row, call)]
         if not fitting and row["tool"] is not None and row["arguments"] is not None:
             return self._unnamed(row)
         own = [call for call in fitting if call.row["trace"] == row["trace"]]
         return next(reversed(own or [call for call in fitting if not call.answered] or fitting), None)
+
+    def _asked(self, row: dict[str, Any]) -> list[Call]:
+        """The calls with this id in all traces of the same service."""
+        calls = [self.traces[trace].calls.get(key) for _, trace, key in self.asked.get(id_key(row), ()) if trace in self.traces]
+        return [call for call in calls if call is not None]
 
     def _unnamed(self, row: dict[str, Any]) -> Call | None:
         """The oldest unanswered call without an id that says the same; it has that of the result from now on."""
@@ -307,6 +334,24 @@ class Joins:
         there = self.traces.get(result.get("trace", row["trace"]), trace)
         return _proven(trace, call, result, found) if there is trace else self._ran_here(there, call, result, found)
 
+    def _repeated(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
+        """Calls that no answer told of (echoes.py)."""
+        derived = []
+        for told in self.echoes.fold(row):
+            trace = self.traces.setdefault(told["trace"], Trace(row["ordinal"]))
+            key = variant(trace, call_key(told), canonical(told["arguments"]))
+            # Who takes over repeats the hand-off, but did not make it.
+            if key is None or _TAKER.fullmatch(told["tool"]):
+                continue
+            here = {"side": "call", "echo": True, "ordinal": row["ordinal"], "position": row["position"]}
+            call = told | here | {"stated": self._stated(told, told["tool"])}
+            if key not in trace.calls:
+                if self._elsewhere(call) is None:
+                    derived += self._call(call, found) + self._answered(call, found)
+            elif "echo" in trace.calls[key].row:
+                derived += _told_before(trace.calls[key], call)
+        return derived
+
     def finish(self, ordinal: int) -> list[dict[str, Any]]:
         """The calls that nothing ever came back from, in order."""
         open_ = [
@@ -317,7 +362,7 @@ class Joins:
         ]
         away, left = self._away([(name, call) for name, _, call in open_ if call.row["call_id"] is None]), []
         for name, key, call in open_:
-            more = {"ordinal": ordinal, "executed": self._far(name, key, call), "duplicate_of": away.get(id(call))}
+            more = {"ordinal": ordinal, "executed": self._came(name, key, call), "duplicate_of": away.get(id(call))}
             left += _derived(self.traces[name], call, more)
         return left
 
@@ -333,7 +378,7 @@ class Joins:
                     break
         return found
 
-    def _far(self, trace: str, key: str, call: Call) -> str:
+    def _came(self, trace: str, key: str, call: Call) -> str:
         """How far a call came from which nothing came back."""
         said = id_key(call.row) if call.row["call_id"] is not None else said_key(call.row, call.arguments)
         return "rejected" if said in self.refused else "pending_approval" if f"{trace}{key} pending" in self.decided else "unknown"
@@ -353,16 +398,20 @@ class Joins:
         refused = [(key, at) for key, at in self.refused.items() if at >= first]
         self.refused = dict(refused[-MAX_ASKED:])
         self.guards = {key: left for key, guards in self.guards.items() if (left := [one for one in guards if one[1] >= first])}
+        self.echoes.end_epoch(first)
+        self.alone.end_epoch(first)
 
     def state(self) -> bytes:
         """What a checkpoint keeps (MessagePack)."""
-        return msgspec.msgpack.encode((self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided, self.refused))
+        own = (self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided, self.refused)
+        return msgspec.msgpack.encode((*own, self.echoes.state(), self.alone.state()))
 
     def restore(self, state: bytes) -> None:
         """The inverse of ``state``."""
-        self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided, self.refused = msgspec.msgpack.decode(
-            state, type=_STATE
-        )
+        *own, echoes, alone = msgspec.msgpack.decode(state, type=_STATE)
+        self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided, self.refused = own
+        self.echoes.restore(echoes)
+        self.alone.restore(alone)
 
 
 _STATE = tuple[
@@ -373,6 +422,8 @@ _STATE = tuple[
     dict[str, list[dict[str, Any]]],
     dict[str, tuple[int, int, str]],
     dict[str, int],
+    bytes,
+    bytes,
 ]
 
 
@@ -431,6 +482,13 @@ def _said(event: dict[str, Any]) -> dict[str, Any]:
         "error.message": event["error_message"],
         _TO: event["to"],
     }
+
+
+def _told_at_last(call: Call, row: dict[str, Any], found: list[Extra]) -> None:
+    """An answer tells of a call that only a later request told of before, perhaps in another spelling."""
+    if "echo" in call.row and call.taken is not None and row["arguments"] is not None:
+        for column, value in ((_ARGUMENTS, row["arguments"]), (_SIZE, len(row["arguments"]))):
+            found.append(Extra(call.taken, row["ordinal"], column, value, fill=call.met))
 
 
 def _told_before(call: Call, row: dict[str, Any]) -> list[dict[str, Any]]:

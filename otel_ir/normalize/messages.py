@@ -49,10 +49,13 @@ CALL_SCHEMA = pl.Schema(
         "agent": pl.String,
         "event_type": pl.String,
         "proof": pl.Boolean,
+        "begins": pl.String,
     }
 )
 """``ordinal``, ``position``, ids: of the LLM span; ``time``: its end, ns. ``side``: ``call`` (the model asked for it), ``result`` (a
-request carried it back) or ``approval`` (somebody is asked for one, or decided; ``result`` says what). ``tool`` and ``arguments`` of a
+request carried it back), ``approval`` (somebody is asked for one, or decided; ``result`` says what) or ``silent`` (the answer does not say
+which calls it has, if any; ``arguments`` are the ids that its request repeats). ``begins``: of a result or a silent answer, a hash of what
+the conversation begins with, where the reader knows answers that are silent. ``tool`` and ``arguments`` of a
 result are those of its call where the same request repeats it. ``executed``: ``yes`` for a result, ``rejected`` or ``pending_approval``
 where it says that, else null. ``event_type``: what it is where no span describes it: ``tool_call``, ``handoff`` or ``approval``.
 ``proof``: whether a result means that the call ran, though no span says so."""
@@ -61,7 +64,7 @@ where it says that, else null. ``event_type``: what it is where no span describe
 class Call(NamedTuple):
     """One tool call, result or approval in a message; ``arguments`` and ``result`` as they stand there.
 
-    ``agent``: who made the call, where the message itself says so.
+    ``agent``: who made the call, where the message itself says so. ``begins``: see ``CALL_SCHEMA``.
     """
 
     side: str
@@ -71,6 +74,7 @@ class Call(NamedTuple):
     result: str | None = None
     error: bool | None = None
     agent: str | None = None
+    begins: str | None = None
 
 
 def call_frame(rows: pl.DataFrame, service: pl.Series, calls: list[tuple[int, Call]], tables: list[Dialect]) -> pl.DataFrame:

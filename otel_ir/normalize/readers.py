@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from otel_ir.normalize.assign import CODES, Reading
 from otel_ir.normalize.few import Mask, contains_any
@@ -20,19 +19,15 @@ from otel_ir.normalize.messages import (
     MAX_MESSAGES,
     MAX_RESULTS,
     Call,
-    as_json,
     json_calls,
-    of_block,
     read_flat,
     read_json,
-    with_calls,
 )
+from otel_ir.normalize.numbered import Found, in_order, read_numbered
 from otel_ir.normalize.openai_js import read_items, read_run_together
 from otel_ir.normalize.reprs import calls_in
 from otel_ir.normalize.sources import Sources, pick
 from otel_ir.normalize.unwrap import literal, members, moved_messages, raw_list, raw_text, raws
-
-Found = list[tuple[int, Call]]
 
 
 def read_messages(sources: Sources, found: list[Reading], codes: Any) -> Found:
@@ -53,82 +48,11 @@ def _texts(sources: Sources, source: str, where: Mask, parts: tuple[str, ...]) -
     yield from zip(rows[hits].tolist(), pick(texts, np.flatnonzero(hits)).to_list() if hits.any() else (), strict=True)
 
 
-def _in_order(results: dict[int, list[Call]], calls: dict[int, list[Call]]) -> Found:
-    """Results of a row before its calls, both bounded; a result takes name and arguments from its call in the same request."""
-    found: Found = []
-    for row in sorted({*results, *calls}):
-        found += [(row, one) for one in [one for one in with_calls(results.get(row, [])) if one.side == "result"][-MAX_RESULTS:]]
-        found += [(row, one) for one in calls.get(row, ()) if one.side == "call"][:MAX_CALLS]
-    return found
-
-
-# --- OpenLLMetry before the GenAI conventions, LiteLLM -----------------------------------------------------------------------
-
-_OLD = re.compile(r"gen_ai\.(prompt|completion)\.(\d{1,9})\.(.+)")
-_OLD_CALL = re.compile(r"tool_calls\.(\d{1,9})\.(id|name|arguments)")
-
-
-def _read_old(sources: Sources, where: Mask) -> Found:
-    """``gen_ai.prompt.N.*`` and ``gen_ai.completion.N.{tool_calls.M.*, function_call.*}``; rows with messages as JSON are read from those
-    where they tell of calls.
-
-    Adds the sources ``@input_messages`` and ``@output_messages``.
-    """
-    modern = read_json(sources, where)
-    attributes = sources.batch.attributes
-    paths = [_OLD.fullmatch(key) if key.startswith("gen_ai.") else None for key in attributes.keys]
-    known = np.array([path is not None for path in paths], dtype=np.bool_)
-    if not known.any() or not where.any():
-        return modern
-    take = np.flatnonzero(known[attributes.code] & where[attributes.row])
-    spans: dict[int, dict[str, dict[int, dict[str, Any]]]] = {}
-    for row, code, text in zip(
-        attributes.row[take].tolist(), attributes.code[take].tolist(), attributes.texts(take).to_list(), strict=True
-    ):
-        path = paths[code]
-        if path is not None and text is not None:
-            messages = spans.setdefault(row, {"prompt": {}, "completion": {}})[path.group(1)]
-            _put_old(messages.setdefault(int(path.group(2)), {}), path.group(3), text)
-    for side, name in (("prompt", "@input_messages"), ("completion", "@output_messages")):
-        texts = {row: text for row, sides in spans.items() if (text := as_json(sides[side]))}
-        if texts:
-            sources.add(name, np.array(list(texts), dtype=np.int64), pl.Series(list(texts.values()), dtype=pl.String))
-    told = {row for row, call in modern if call.side == "call"}
-    answered = {row for row, call in modern if call.side == "result"}
-    results = {row: list(_flat_all(sides["prompt"])) for row, sides in spans.items() if row not in answered}
-    calls = {row: list(_flat_all(sides["completion"])) for row, sides in spans.items() if row not in told}
-    return sorted([*modern, *_in_order(results, calls)], key=lambda one: (one[0], one[1].side == "call"))
-
-
-def _put_old(message: dict[str, Any], path: str, text: str) -> None:
-    call = _OLD_CALL.fullmatch(path)
-    if call:
-        message.setdefault("calls", {}).setdefault(int(call.group(1)), {})[call.group(2)] = text
-    elif path in ("function_call.name", "function_call.arguments"):
-        # The tool calls of an answer stand under one key here, and only the last of them is kept by the emitter.
-        message.setdefault("calls", {}).setdefault(-1, {})[path.partition(".")[2]] = text
-    elif path in ("role", "content", "tool_call_id", "name"):
-        message[path] = text
-
-
-def _flat_all(messages: dict[int, dict[str, Any]]) -> Iterator[Call]:
-    for index in sorted(messages)[-MAX_MESSAGES:]:
-        message = messages[index]
-        for _, call in sorted(message.get("calls", {}).items()):
-            yield Call("call", call.get("id"), call.get("name"), call.get("arguments"))
-        if message.get("role") == "tool" or "tool_call_id" in message:
-            yield Call("result", message.get("tool_call_id"), message.get("name"), None, message.get("content"))
-        elif '"tool_result"' in (message.get("content") or "") or '"tool_use"' in (message.get("content") or ""):
-            blocks = (members(bytes(one).decode("utf-8", "replace")) for one in raw_list(message["content"])[-MAX_CALLS:])
-            told = (call for block in blocks for call in of_block(block))
-            yield from (call for call in told if call.side == "result" or "calls" not in message)
-
-
-def _read_old_or_refused(sources: Sources, where: Mask) -> Found:
+def _read_numbered_or_refused(sources: Sources, where: Mask) -> Found:
     """The same, and calls that a person refused: no model's span tells of them."""
     refused = read_refusals(sources, where, "traceloop.entity.output")
     asked = [(row, call._replace(side="call", result=None)) for row, call in refused]
-    return sorted([*_read_old(sources, where), *asked, *refused], key=lambda one: one[0])
+    return sorted([*read_numbered(sources, where), *asked, *refused], key=lambda one: one[0])
 
 
 def _read_flat_or_refused(sources: Sources, where: Mask) -> Found:
@@ -142,7 +66,7 @@ def _read_langchain(sources: Sources, where: Mask) -> Found:
     """``gen_ai.prompt`` = ``{"messages": [[…]]}`` and ``gen_ai.completion`` = ``{"generations": [[{"message": …}]]}``."""
     results = {row: list(_langchain(text)) for row, text in _texts(sources, "gen_ai.prompt", where, ("tool_call",))}
     calls = {row: list(_langchain(text)) for row, text in _texts(sources, "gen_ai.completion", where, ("tool_call",))}
-    return _in_order(results, calls)
+    return in_order(results, calls)
 
 
 def _langchain(text: str) -> Iterator[Call]:
@@ -172,7 +96,7 @@ def _read_events(sources: Sources, where: Mask) -> Found:
     results, calls = {}, {}
     for row, text in _texts(sources, "events", where, ("tool_calls", "gen_ai.tool.message")):
         results[row], calls[row] = list(_events(text, answers=False)), list(_events(text, answers=True))
-    return _in_order(results, calls)
+    return in_order(results, calls)
 
 
 def _events(text: str, *, answers: bool) -> Iterator[Call]:
@@ -233,7 +157,7 @@ def _read_logfire(sources: Sources, where: Mask) -> Found:
     for row, text in _texts(sources, "response_data", where, ("tool_calls",)):
         answer = bytes(raws(text).get("message") or b"null").decode("utf-8", "replace")
         calls[row] = [one._replace(arguments=_inner(one.arguments)) for one in json_calls(f"[{answer}]")]
-    found = [*read_json(sources, where), *_read_events(sources, where), *_in_order(results, calls)]
+    found = [*read_json(sources, where), *_read_events(sources, where), *in_order(results, calls)]
     return sorted(found, key=lambda one: one[0])
 
 
@@ -252,7 +176,7 @@ def _read_vercel(sources: Sources, where: Mask) -> Found:
     calls: dict[int, list[Call]] = {}
     for row, text in _texts(sources, "ai.response.toolCalls", where, ("toolCallId",)):
         calls[row] = [_vercel_call(bytes(item)) for item in raw_list(text)]
-    return _in_order(results, calls)
+    return in_order(results, calls)
 
 
 def _vercel_parts(text: str) -> Iterator[Call]:
@@ -282,7 +206,7 @@ def _read_strands(sources: Sources, where: Mask) -> Found:
     modern = [call for before in (_DETAILS, "") for call in read_json(sources, where, before)]
     results = {row: list(_blocks(text)) for row, text in _texts(sources, "event:gen_ai.tool.message/content", where, ("toolResult",))}
     calls = {row: list(_blocks(text)) for row, text in _texts(sources, "event:gen_ai.choice/message", where, ("toolUse",))}
-    return sorted([*modern, *_in_order(results, calls)], key=lambda one: one[0])
+    return sorted([*modern, *in_order(results, calls)], key=lambda one: one[0])
 
 
 def _read_moved(sources: Sources, where: Mask) -> Found:
@@ -293,7 +217,7 @@ def _read_moved(sources: Sources, where: Mask) -> Found:
         answers = [found for found in inward if any(call.side == "result" for call in found)]
         results[row], calls[row] = [*_flat_list(answers[-1:])], [*_flat_list(outward[-1:])]
         results[row] += [call for call in calls[row] if call.side == "result"]
-    return _in_order(results, calls)
+    return in_order(results, calls)
 
 
 def _flat_list(found: list[list[Call]]) -> Iterator[Call]:
@@ -342,7 +266,7 @@ def _read_mastra(sources: Sources, where: Mask) -> Found:
     for row, text in _texts(sources, "mastra.agent_run.input", where, ('{"approved":false',)):
         found = members(text)
         results.setdefault(row, []).append(Call("result", found.get("toolCallId"), found.get("toolName"), None, text))
-    return _in_order(results, calls)
+    return in_order(results, calls)
 
 
 # --- Haystack ----------------------------------------------------------------------------------------------------------------
@@ -358,7 +282,7 @@ def _read_haystack(sources: Sources, where: Mask) -> Found:
             results.setdefault(row, []).extend(found)
             if not source.endswith("input"):
                 calls.setdefault(row, []).extend(found)
-    return _in_order(results, calls)
+    return in_order(results, calls)
 
 
 def _haystack(text: str) -> Iterator[Call]:
@@ -379,7 +303,7 @@ def _read_reprs(sources: Sources, where: Mask) -> Found:
     """OpenInference on Haystack: the messages of an agent's ``output.value`` are reprs."""
     found = _texts(sources, "output.value", where, ("ToolCall(",))
     told = {row: list(calls_in(text)) for row, text in found if len(text) <= _MAX_REPR}
-    return sorted([*read_flat(sources, where), *_in_order(told, told)], key=lambda one: one[0])
+    return sorted([*read_flat(sources, where), *in_order(told, told)], key=lambda one: one[0])
 
 
 # --- CrewAI's repr of what its tasks gave ------------------------------------------------------------------------------------
@@ -453,10 +377,10 @@ _READERS: dict[str, Callable[[Sources, Mask], Found]] = {
     "openinference or reprs": _read_reprs,
     "openinference, run together": read_run_together,
     "genai": read_json,
-    "flat or genai": _read_old,
-    "flat, genai or refused": _read_old_or_refused,
+    "flat or genai": read_numbered,
+    "flat, genai or refused": _read_numbered_or_refused,
     "flat, genai or items": lambda sources, where: sorted(
-        [*_read_old(sources, where), *read_items(sources, where)], key=lambda one: one[0]
+        [*read_numbered(sources, where), *read_items(sources, where)], key=lambda one: one[0]
     ),
     "langchain": _read_langchain,
     "events": _read_events,

@@ -164,8 +164,8 @@ def _merged(best: Row, others: list[Row], first: Row) -> Row:
     for name, value in best.items():
         if name not in _PLACE and value is None:
             found[name] = next((other[name] for other in others if other[name] is not None), None)
-    # What was told of the call was told of its first description.
-    for name in _TOLD:
+    # What was told of the call was told of its first description; of a model's call nothing is, but whether its error is one.
+    for name in ("error",) if best[_KIND] == "model_output" else _TOLD:
         if first[name] is not None and (name != "otel_ir.executed" or first[_KIND] == best[_KIND]) and not _says_itself(best, first, name):
             found[name] = first[name]
     # One gives the bare text of the only argument, another one its name, too.

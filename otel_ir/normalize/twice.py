@@ -1,6 +1,7 @@
 """One model call, two spans: the client library's own (``Dialect.inner``) and that of an instrumentation around it.
 
-They share the id of the answer and overlap in time; ids alone are no proof. In some dialects (``Dialect.nested``) one span of a call stands
+They share the id of the answer and overlap in time; ids alone are no proof. Of a call that failed, and so has no answer, the model that was
+asked stands for it. In some dialects (``Dialect.nested``) one span of a call stands
 directly under the other. Within one record the instrumentation's span is the event,
 because it knows more; else the first that came is. The other one is its duplicate.
 """
@@ -35,7 +36,7 @@ class Answer(NamedTuple):
 
 
 class Twice:
-    """State: the model calls of providers whose client libraries emit spans, by sender and answer."""
+    """State: the model calls of providers whose client libraries emit spans, by sender and answer (or model)."""
 
     def __init__(self) -> None:
         self.answers: dict[str, list[Answer]] = {}

@@ -79,7 +79,8 @@ class TestCallsInMessages:
         body = traces(
             span({"gen_ai.operation.name": "chat", "gen_ai.system": "x"} | attributes), scope="opentelemetry.instrumentation.anthropic"
         )
-        return normalized(body).calls.select("side", "call_id", "tool", "arguments", "result", "error").rows()
+        names = ("side", "call_id", "tool", "arguments", "result", "error")
+        return [row for row in normalized(body).calls.select(names).rows() if row[0] != "silent"]
 
     def test_blocks_of_anthropic_in_flat_messages(self) -> None:
         asked = [{"type": "tool_use", "id": "t1", "name": "look_up", "input": {"x": 1}}]
@@ -156,3 +157,8 @@ def test_a_hand_off_of_a_graph_under_the_conventions() -> None:
     said = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "transfer_to_billing", "gen_ai.agent.name": "triage"}
     found = of(said, "opentelemetry.instrumentation.genai.langchain")
     assert (found["event.type"], found["otel_ir.handoff.from"], found["otel_ir.handoff.to"]) == ("handoff", "triage", "billing")
+
+
+def test_the_function_around_a_supervisors_agents_is_no_agent() -> None:
+    said = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "call_agent"}
+    assert normalized(traces(span(said), scope="opentelemetry.instrumentation.genai.langchain")).events.is_empty()

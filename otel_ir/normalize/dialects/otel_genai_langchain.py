@@ -16,5 +16,7 @@ DIALECT = GENAI.but(
         "otel_ir.handoff.from": (*GENAI.columns["otel_ir.handoff.from"], On("handoff", "gen_ai.agent.name")),
         "otel_ir.handoff.to": (*GENAI.columns["otel_ir.handoff.to"], On("handoff", "gen_ai.tool.name#rest")),
     },
+    # langgraph-supervisor runs every agent below a function of this name.
+    bogus={"gen_ai.agent.name": ("call_agent",)},
     not_errors=(*GENAI.not_errors, r"ParentCommand\b"),
 )
