@@ -24,6 +24,7 @@ class Call:
     """A call seen in messages; ``row`` is the message row it was first seen in, ``taken`` the event that describes it.
 
     ``met``: whether a span describes it; while false, ``taken`` is an event made of messages. ``answered``: a result was seen.
+    ``later``: the message row of a result in another trace, where a span of the call's own describes it.
     ``bare``: whether the event may lack arguments or result. ``changed``: the call was made with other arguments than the model asked for,
     for a person may edit what they approve.
     """
@@ -36,6 +37,7 @@ class Call:
     answered: bool = False
     bare: bool = True
     changed: bool = False
+    later: dict[str, Any] | None = None
 
 
 @dataclass(slots=True)

@@ -76,9 +76,10 @@ class Descriptions:
         events, extras = self._join(events, nodes, calls, scopes)
         return events, passed_on + within + told + extras, moved
 
-    def finish(self, ordinal: int) -> pl.DataFrame:
-        """The events of calls that nothing ever came back from."""
-        return self._derived(EVENT_SCHEMA.to_frame(), self.joins.finish(ordinal))
+    def finish(self, ordinal: int) -> tuple[pl.DataFrame, list[Extra]]:
+        """The events of calls that nothing ever came back from, and what is told of others."""
+        derived, extras = self.joins.finish(ordinal)
+        return self._derived(EVENT_SCHEMA.to_frame(), derived), extras
 
     def end_epoch(self, first: int | None) -> None:
         """Forgets what came before journal record ``first``; their own bounds hold at every epoch."""

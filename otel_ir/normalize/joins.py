@@ -269,6 +269,11 @@ class Joins:
                 call.taken, call.met, call.bare = stated["id"], True, stated["bare"]
                 if call.bare:
                     _tell(call.taken, result["ordinal"], _ARGUMENTS, call.row["arguments"], found)
+        if call.met and not _is_in(call.taken, result):
+            # A span of the call's own trace waited; it is not what ran, if a span of this one comes.
+            if call.later is None or result["time"] < call.later["time"]:
+                call.later = result
+            return []
         derived = _proven(self.traces[call.row["trace"]], call, result, found)
         if not call.met and call.taken is not None and len(trace.away) < MAX_EARLY:
             trace.away[key_of(result["call_id"], call.row["tool"])] = call.taken
@@ -352,8 +357,8 @@ class Joins:
                 derived += _told_before(trace.calls[key], call)
         return derived
 
-    def finish(self, ordinal: int) -> list[dict[str, Any]]:
-        """The calls that nothing ever came back from, in order."""
+    def finish(self, ordinal: int) -> tuple[list[dict[str, Any]], list[Extra]]:
+        """The calls that nothing ever came back from, in order; and what results in other traces than the calls' tell."""
         open_ = [
             (name, key, call)
             for name, trace in self.traces.items()
@@ -364,7 +369,18 @@ class Joins:
         for name, key, call in open_:
             more = {"ordinal": ordinal, "executed": self._came(name, key, call), "duplicate_of": away.get(id(call))}
             left += _derived(self.traces[name], call, more)
-        return left
+        return left, self._later(ordinal)
+
+    def _later(self, ordinal: int) -> list[Extra]:
+        """The spans of the results' own traces are told, else those that waited."""
+        found: list[Extra] = []
+        for call in [call for trace in self.traces.values() for call in trace.calls.values()]:
+            if call.later is not None and call.taken is not None:
+                ran = [stated["id"] for stated in self._stated(call.later, call.row["tool"])]
+                for event in ran or [call.taken]:
+                    _tell(event, ordinal, _RESULT, call.later["result"], found)
+                    _tell(event, ordinal, _EXECUTED, call.later["executed"], found)
+        return found
 
     def _away(self, calls: list[tuple[str, Call]]) -> dict[int, str]:
         """Calls without an id that ran in another trace than they were asked for in -> the event of a span that says the same."""
@@ -499,6 +515,11 @@ def _told_before(call: Call, row: dict[str, Any]) -> list[dict[str, Any]]:
     if call.taken is None or call.met:
         return []
     return [call.row | {"id": f"{row['event']}#{call.taken}", "duplicate_of": call.taken}]
+
+
+def _is_in(event: str | None, row: dict[str, Any]) -> bool:
+    """Whether a span is of the trace of a message row."""
+    return event is not None and row["trace_id"] is not None and f"{row['trace_id']}/" in event
 
 
 def _change(trace: Trace, call_id: str, tool: str | None) -> None:

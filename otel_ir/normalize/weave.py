@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from otel_ir.model import PATCH_SCHEMA
+from otel_ir.normalize.calls import Extra
 from otel_ir.normalize.descriptions import Descriptions
 from otel_ir.normalize.few import FEW, is_among, is_null
 from otel_ir.normalize.hashes import Keys, Numbers, mixed
@@ -65,10 +66,7 @@ class Weaver:
         again = self.traces.reopen(*self.opened.move(moved)) if moved else lent[:0]
         woven, touched = self._first(*self._place(events, None if rows is None else parents[rows], moved))
         patches = self.opened.patch(self.traces.changes(np.concatenate([changed, lent, again, touched]), since))
-        if extras:
-            learnt = [(one.event, one.ordinal, one.column, one.value, one.fill) for one in extras]
-            patches = self.opened.learn(self.traces, patches, learnt, since)
-        return Woven(woven, patches)
+        return Woven(woven, self._learn(patches, extras, since))
 
     def _add(self, nodes: pl.DataFrame) -> tuple[pl.DataFrame, Keys, Keys, Keys, Numbers, pl.DataFrame | None]:
         """The spans that are new, with keys of them, of their parents and their traces, and the numbers of what they say; and those that
@@ -123,9 +121,13 @@ class Weaver:
     def finish(self) -> Woven:
         """What remains to be said when everything was read: calls without an answer, and agents that nobody named (their service)."""
         ordinal = 2**62
-        events = self.calls.finish(ordinal)
+        events, extras = self.calls.finish(ordinal)
         woven, _ = self._first(*self._place(events))
-        return Woven(woven, PATCH_SCHEMA.to_frame())
+        return Woven(woven, self._learn(PATCH_SCHEMA.to_frame(), extras, ordinal))
+
+    def _learn(self, patches: pl.DataFrame, extras: list[Extra], since: int) -> pl.DataFrame:
+        learnt = [(one.event, one.ordinal, one.column, one.value, one.fill) for one in extras]
+        return self.opened.learn(self.traces, patches, learnt, since) if learnt else patches
 
     def _place(
         self, events: pl.DataFrame, parents: Keys | None = None, moved: dict[str, int] | None = None
