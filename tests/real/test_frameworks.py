@@ -53,7 +53,7 @@ FULL = [
         "smolagents", "grpc", "openinference.smolagents", "conv-77",
         call_ids=(None, None), model_calls=0, more_calls=("final_answer",),
     ),
-    Expected("agent_framework", "http/protobuf", "otel_genai", None),
+    Expected("agent_framework", "http/protobuf", "agent_framework", None),
     Expected("google_adk", "grpc", "google_adk", "conv-77"),
 ]  # fmt: skip
 CASES = [pytest.param(case, id=case.framework) for case in CORE]
