@@ -149,9 +149,11 @@ class Descriptions:
         calls = {row[_EVENT]: row for row in tools.iter_rows(named=True)}
         return self._told(events, self.inside.fold(() if rows is None else rows.iter_rows(named=True), calls, self._tools))
 
-    def _tools(self, events: list[str]) -> dict[str, str | None]:
+    def _tools(self, events: set[str]) -> dict[str, str | None]:
         """Which of these are tool calls that came in earlier frames, and their tools."""
-        return dict(self.stated.filter(pl.col("id").is_in(events)).select("id", "tool").rows())
+        if not events:
+            return {}
+        return dict(self.stated.filter(pl.col("id").is_in([*events])).select("id", "tool").rows())
 
     def _told(self, events: pl.DataFrame, found: list[Extra]) -> tuple[pl.DataFrame, list[Extra]]:
         """Events with what is told of them in their own record; what is told of others."""

@@ -40,6 +40,7 @@ from otel_ir.normalize.calls import (
     key_of,
     may_answer,
     nameless,
+    only,
     others,
     said_key,
     variant,
@@ -157,7 +158,7 @@ class Joins:
             return _told_before(trace.calls[key], row)
         if key is None or len(trace.calls) >= MAX_CALLS_PER_TRACE:
             return []
-        call = trace.calls[key] = Call(row, row["ordinal"], arguments)
+        call = trace.calls[key] = Call(row, row["ordinal"], arguments, only=only(arguments))
         alike = self.asked.setdefault(id_key(row) if row["call_id"] is not None else said_key(row, arguments), [])
         alike.append((row["ordinal"], row["trace"], key))
         del alike[:-MAX_ALIKE]
