@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from otel_ir.normalize.messages import MAX_MESSAGES, Call
@@ -29,7 +30,7 @@ def crew_calls(text: str) -> Iterator[Call]:
     """Calls and results, task by task."""
     text = _LONG.sub(_shortened, text)[:_MAX_REPR]
     starts = [match.start() for match in _unquoted(_TASK, text)][:MAX_MESSAGES]
-    for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
+    for start, end in pairwise([*starts, len(text)]):
         yield from _task(text[start:end])
 
 

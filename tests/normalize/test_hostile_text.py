@@ -52,6 +52,10 @@ def test_a_crews_messages_of_any_shape_are_read_as_far_as_they_go(item: str) -> 
     assert len(rows(span({"crewai.crew.tasks_output": text}), scope=_CREW)) == 1
 
 
+def test_an_output_without_tasks_tells_of_no_calls() -> None:
+    assert not rows(span({"crewai.crew.tasks_output": "tool_call"}), scope=_CREW)
+
+
 @pytest.mark.parametrize("long", ["x\n" * 1_500_000, "\\" * 99_999, "\ud800" * 50_000])
 def test_a_long_answer_hides_no_call_of_a_crew(long: str) -> None:
     for text in (tasks(raw=long), tasks(content=long)):
