@@ -225,15 +225,17 @@ class Descriptions:
         """What joins.py looks at: guardrails, tool calls without an id or above which nothing stands, and those in whose trace messages
         told of calls.
         """
-        wanted = is_among(events["event.type"], ("guardrail",)) | is_null(events["gen_ai.tool.call.id"])
-        wanted |= is_among(events["otel_ir.dialect"], NAMELESS) | is_null(events["otel_ir.parent_span_id"])
+        nameless = is_null(events["gen_ai.tool.call.id"])
+        wanted = is_among(events["event.type"], ("guardrail",)) | nameless | is_among(events["otel_ir.dialect"], NAMELESS)
+        wanted |= is_null(events["otel_ir.parent_span_id"])
         if joined.any() and (calls.height or self.joins.traces):
             rows = np.flatnonzero(joined)
             traces = pick_rows(events[SCOPE], rows)
             named = {*calls["trace"]} if calls.height else set()
             known = [trace is not None and (trace in named or trace in self.joins.traces) for trace in trace_keys(traces)]
             wanted[rows] |= np.array(known, dtype=np.bool_)
-        rows = np.flatnonzero(joined & wanted)
+        # A second description that names no call would take that of another one.
+        rows = np.flatnonzero(joined & wanted & (~nameless | is_null(events["otel_ir.duplicate_of"])))
         if not len(rows):
             return []
         return join_rows(pick_rows(events, rows))
@@ -272,7 +274,8 @@ def _lacking(events: pl.DataFrame, told: list[Extra]) -> set[tuple[str, str]]:
     about = events.filter(pl.col(_EVENT).is_in([one.event for one in told if one.fill]))
     calls, handed = (about.filter(pl.col("event.type") == kind) for kind in ("tool_call", "handoff"))
     found = {(row[_EVENT], name) for row in calls.iter_rows(named=True) for name, value in row.items() if value is None}
-    found |= {(event, "otel_ir.executed") for event, name in found if name == "gen_ai.tool.call.result"}
+    ran = {*calls.filter(pl.col("otel_ir.executed") == "yes")[_EVENT]}
+    found |= {(event, "otel_ir.executed") for event, name in found if name == "gen_ai.tool.call.result" and event not in ran}
     return found | {(row[_EVENT], name) for row in handed.iter_rows(named=True) for name in _OF_HANDOFF if row[name] is None}
 
 

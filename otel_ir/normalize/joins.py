@@ -137,11 +137,7 @@ class Joins:
             ids = {event["id"]: event for event in came[ordinal]}
             for extra in found:
                 here = ids.get(extra.event)
-                if (
-                    here
-                    and extra.fill
-                    and (here[_JOINED[extra.column]] is not None or extra.column == (_EXECUTED if here["type"] == "handoff" else _TO))
-                ):
+                if here and extra.fill and not _lacks(here, extra.column):
                     continue
                 if extra.event in ids:
                     own.setdefault(extra.event, {})[extra.column] = extra.value
@@ -453,6 +449,13 @@ def _by_ordinal(rows: list[dict[str, Any]]) -> defaultdict[int, list[dict[str, A
     for row in rows:
         found[row["ordinal"]].append(row)
     return found
+
+
+def _lacks(event: dict[str, Any], column: str) -> bool:
+    """Whether messages may say this of the event: they only repeat what was said, and what ran was not refused."""
+    if column == (_EXECUTED if event["type"] == "handoff" else _TO) or (column == _EXECUTED and event["executed"] == "yes"):
+        return False
+    return event[_JOINED[column]] is None
 
 
 def _name(call: Call, event: str, text: str | None, ordinal: int, found: list[Extra]) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
+from itertools import permutations
 from typing import Any
 
+import polars as pl
 import pytest
 from normalize.otlp_maker import span, traces
 from normalize.test_logs_join_spans import records
 
 from otel_ir.normalize.crew import crew_calls
+from otel_ir.normalize.dialects import DIALECTS
 from otel_ir.offline import final_form
 
 _CREW, _GENAI = "opentelemetry.instrumentation.crewai", "opentelemetry.instrumentation.genai.langchain"
@@ -67,3 +72,45 @@ def test_what_looks_like_a_crews_output_takes_linear_time(part: str) -> None:
     started = time.process_time()
     assert not [*crew_calls("[TaskOutput(" + part * (1_000_000 // len(part)))]
     assert time.process_time() - started < 10
+
+
+def _model(**messages: Any) -> dict[str, Any]:
+    said = {name.replace("_", "."): json.dumps([{"role": "x", "parts": parts}]) for name, parts in messages.items()}
+    return {"gen_ai.operation.name": "chat"} | {f"gen_ai.{name}": text for name, text in said.items()}
+
+
+@pytest.mark.parametrize("proof", [{"error.type": "timeout"}, {"otel_ir.executed": "yes"}])
+def test_what_a_tool_writes_cannot_unmake_a_call_of_which_a_span_says_that_it_ran(proof: dict[str, str]) -> None:
+    call = {"type": "tool_call", "id": "c-1", "name": "lookup", "arguments": {}}
+    answer = {"type": "tool_call_response", "id": "c-1", "response": "User rejected the tool call for `lookup`"}
+    ran = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "lookup", "gen_ai.tool.call.id": "c-1"} | proof
+    spans = [
+        span(_model(output_messages=[call]), id="1" * 16, parent="9" * 16),
+        span(ran, id="2" * 16, parent="9" * 16),
+        span(_model(input_messages=[answer]), id="3" * 16, parent="9" * 16),
+    ]
+    for order in permutations(spans):
+        for sent in ([traces(one, scope=_GENAI) for one in order], [traces(*order, scope=_GENAI)]):
+            found = final_form(records([("traces", body) for body in sent])).filter(pl.col("event.type") == "tool_call")
+            assert found.filter(pl.col("otel_ir.duplicate_of").is_null())["otel_ir.executed"].to_list() == ["yes"]
+
+
+def test_a_result_that_only_quotes_a_refusal_is_none() -> None:
+    (table,) = (one for one in DIALECTS if one.name == "agent_framework")
+    ((pattern, word),) = table.verdicts
+    assert word == "rejected"
+    assert re.search(pattern, "Error: Tool call invocation was rejected by user.")
+    assert not re.search(pattern, "42 orders found. One was rejected by the user. The others were shipped.")
+
+
+def test_a_second_description_of_one_call_does_not_take_another_one() -> None:
+    served = {"mcp.method.name": "tools/call", "gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "lookup"}
+    run = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "lookup", "gen_ai.tool.call.id": "c-1"}
+    calls = [{"type": "tool_call", "id": name, "name": "lookup", "arguments": {}} for name in ("c-1", "c-2")]
+    sent = [
+        traces(span(_model(output_messages=calls), id="1" * 16, parent="9" * 16), scope=_GENAI),
+        traces(span(run, id="2" * 16, parent="9" * 16), scope=_GENAI),
+        traces(span(served, id="3" * 16, parent="2" * 16), scope="mcp-python-sdk"),
+    ]
+    found = final_form(records([("traces", body) for body in sent])).filter(pl.col("event.type") == "tool_call")
+    assert sorted(found.filter(pl.col("otel_ir.duplicate_of").is_null())["gen_ai.tool.call.id"]) == ["c-1", "c-2"]
