@@ -5,7 +5,6 @@ A reader takes the rows in question and gives ``(row, Call)``, results before ca
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -271,6 +270,9 @@ def _read_mastra(sources: Sources, where: Mask) -> Found:
 
 
 # --- Haystack ----------------------------------------------------------------------------------------------------------------
+
+
+_MAX_REPR = 1 << 20
 
 
 def _read_haystack(sources: Sources, where: Mask) -> Found:
