@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -15,6 +16,7 @@ MAX_ALIKE = 16
 """Newest calls kept of one id, which comes again only where somebody gives ids twice."""
 _STARTS = ("", "{", "[", '"')
 """Of JSON, or of a Python literal: no bare text."""
+_MAX_HOPS = 64
 _MIN_CUT = 8
 """Characters from which on one text that begins with the other may be the same, cut."""
 
@@ -26,7 +28,7 @@ class Call:
     ``met``: whether a span describes it; while false, ``taken`` is an event made of messages. ``answered``: a result was seen.
     ``later``: the message row of a result in another trace, where a span of the call's own describes it.
     ``bare``: whether the event may lack arguments or result. ``changed``: the call was made with other arguments than the model asked for,
-    for a person may edit what they approve.
+    for a person may edit what they approve. ``only``: the value of its only argument.
     """
 
     row: dict[str, Any]
@@ -38,6 +40,7 @@ class Call:
     bare: bool = True
     changed: bool = False
     later: dict[str, Any] | None = None
+    only: str | None = None
 
 
 @dataclass(slots=True)
@@ -139,7 +142,24 @@ def others(trace: Trace, call_id: str, tool: str | None) -> list[Call]:
 def fits(call: Call, tool: str | None, arguments: str | None) -> bool:
     if call.met or call.row["tool"] != tool:
         return False
-    return arguments is None or call.arguments is None or arguments == call.arguments or [*members(call.arguments).values()] == [arguments]
+    return arguments is None or call.arguments is None or arguments in (call.arguments, call.only)
+
+
+def only(arguments: str | None) -> str | None:
+    """The value of a single argument."""
+    values = [*members(arguments or "").values()]
+    return values[0] if len(values) == 1 else None
+
+
+def leads(duplicates: Mapping[str, str], event: str, other: str) -> bool:
+    """Whether the event is the other one, or its duplicate already: spans may name each other as parents."""
+    for _ in range(_MAX_HOPS):
+        if event == other:
+            return True
+        if event not in duplicates:
+            return False
+        event = duplicates[event]
+    return True
 
 
 def id_key(row: dict[str, Any]) -> str:

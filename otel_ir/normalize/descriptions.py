@@ -130,6 +130,10 @@ class Descriptions:
         """Several descriptions of one call (same.py); -> also where the caller of an event stands, if not above it: event -> slot."""
         if (tells is None or tells.is_empty()) and not self.same.waiting:
             return events, [], {}
+        if tells is not None and not tells.is_empty():
+            # Where it stands says better than name and time which call it is inside of.
+            inside = events.filter(pl.col("otel_ir.dialect").is_in(INSIDE) & pl.col("otel_ir.duplicate_of").is_not_null())
+            tells = tells.filter(~pl.col(_EVENT).is_in(inside[_EVENT].implode()))
         came: dict[str, int] = dict(events.select(_EVENT, "otel_ir.journal.ordinal").rows())
         found = self.same.fold(tells.iter_rows(named=True), came) if tells is not None else []
         found += self.same.opened([(event, at) for event, at in came.items() if event in self.same.waiting])
@@ -149,9 +153,11 @@ class Descriptions:
         calls = {row[_EVENT]: row for row in tools.iter_rows(named=True)}
         return self._told(events, self.inside.fold(() if rows is None else rows.iter_rows(named=True), calls, self._tools))
 
-    def _tools(self, events: list[str]) -> dict[str, str | None]:
+    def _tools(self, events: set[str]) -> dict[str, str | None]:
         """Which of these are tool calls that came in earlier frames, and their tools."""
-        return dict(self.stated.filter(pl.col("id").is_in(events)).select("id", "tool").rows())
+        if not events:
+            return {}
+        return dict(self.stated.filter(pl.col("id").is_in([*events])).select("id", "tool").rows())
 
     def _told(self, events: pl.DataFrame, found: list[Extra]) -> tuple[pl.DataFrame, list[Extra]]:
         """Events with what is told of them in their own record; what is told of others."""
@@ -223,15 +229,17 @@ class Descriptions:
         """What joins.py looks at: guardrails, tool calls without an id or above which nothing stands, and those in whose trace messages
         told of calls.
         """
-        wanted = is_among(events["event.type"], ("guardrail",)) | is_null(events["gen_ai.tool.call.id"])
-        wanted |= is_among(events["otel_ir.dialect"], NAMELESS) | is_null(events["otel_ir.parent_span_id"])
+        nameless = is_null(events["gen_ai.tool.call.id"])
+        wanted = is_among(events["event.type"], ("guardrail",)) | nameless | is_among(events["otel_ir.dialect"], NAMELESS)
+        wanted |= is_null(events["otel_ir.parent_span_id"])
         if joined.any() and (calls.height or self.joins.traces):
             rows = np.flatnonzero(joined)
             traces = pick_rows(events[SCOPE], rows)
             named = {*calls["trace"]} if calls.height else set()
             known = [trace is not None and (trace in named or trace in self.joins.traces) for trace in trace_keys(traces)]
             wanted[rows] |= np.array(known, dtype=np.bool_)
-        rows = np.flatnonzero(joined & wanted)
+        # A second description that names no call would take that of another one.
+        rows = np.flatnonzero(joined & wanted & (~nameless | is_null(events["otel_ir.duplicate_of"])))
         if not len(rows):
             return []
         return join_rows(pick_rows(events, rows))
@@ -270,7 +278,8 @@ def _lacking(events: pl.DataFrame, told: list[Extra]) -> set[tuple[str, str]]:
     about = events.filter(pl.col(_EVENT).is_in([one.event for one in told if one.fill]))
     calls, handed = (about.filter(pl.col("event.type") == kind) for kind in ("tool_call", "handoff"))
     found = {(row[_EVENT], name) for row in calls.iter_rows(named=True) for name, value in row.items() if value is None}
-    found |= {(event, "otel_ir.executed") for event, name in found if name == "gen_ai.tool.call.result"}
+    ran = {*calls.filter(pl.col("otel_ir.executed") == "yes")[_EVENT]}
+    found |= {(event, "otel_ir.executed") for event, name in found if name == "gen_ai.tool.call.result" and event not in ran}
     return found | {(row[_EVENT], name) for row in handed.iter_rows(named=True) for name in _OF_HANDOFF if row[name] is None}
 
 

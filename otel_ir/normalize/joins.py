@@ -40,6 +40,7 @@ from otel_ir.normalize.calls import (
     key_of,
     may_answer,
     nameless,
+    only,
     others,
     said_key,
     variant,
@@ -136,11 +137,7 @@ class Joins:
             ids = {event["id"]: event for event in came[ordinal]}
             for extra in found:
                 here = ids.get(extra.event)
-                if (
-                    here
-                    and extra.fill
-                    and (here[_JOINED[extra.column]] is not None or extra.column == (_EXECUTED if here["type"] == "handoff" else _TO))
-                ):
+                if here and extra.fill and not _lacks(here, extra.column):
                     continue
                 if extra.event in ids:
                     own.setdefault(extra.event, {})[extra.column] = extra.value
@@ -157,7 +154,7 @@ class Joins:
             return _told_before(trace.calls[key], row)
         if key is None or len(trace.calls) >= MAX_CALLS_PER_TRACE:
             return []
-        call = trace.calls[key] = Call(row, row["ordinal"], arguments)
+        call = trace.calls[key] = Call(row, row["ordinal"], arguments, only=only(arguments))
         alike = self.asked.setdefault(id_key(row) if row["call_id"] is not None else said_key(row, arguments), [])
         alike.append((row["ordinal"], row["trace"], key))
         del alike[:-MAX_ALIKE]
@@ -454,6 +451,13 @@ def _by_ordinal(rows: list[dict[str, Any]]) -> defaultdict[int, list[dict[str, A
     return found
 
 
+def _lacks(event: dict[str, Any], column: str) -> bool:
+    """Whether messages may say this of the event: they only repeat what was said, and what ran was not refused."""
+    if column == (_EXECUTED if event["type"] == "handoff" else _TO) or (column == _EXECUTED and event["executed"] == "yes"):
+        return False
+    return event[_JOINED[column]] is None
+
+
 def _name(call: Call, event: str, text: str | None, ordinal: int, found: list[Extra]) -> None:
     """Tells the name of a single argument, where the span gives its bare text and the message the whole."""
     named = members(call.arguments or "")
@@ -478,9 +482,7 @@ def _again(taken: str, event: dict[str, Any], arguments: str | None, found: list
     said = _said(event)
     if event["arguments"] is not None and [*members(arguments or "").values()] == [event["arguments"]]:
         del said[_ARGUMENTS], said[_SIZE]
-    # An error alone may be what a framework makes of a refusal: it proves less than what messages say.
-    weak = (_EXECUTED,) if event["error"] and event["result"] is None else ()
-    found += [Extra(taken, event["ordinal"], column, value, fill=column in weak) for column, value in said.items() if value is not None]
+    found += [Extra(taken, event["ordinal"], column, value) for column, value in said.items() if value is not None]
 
 
 def _said(event: dict[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,8 @@ CONTENT_BITS = {
 says how far it got), a hand-off without a taker."""
 _NOTHING_TOLD = [pl.lit(None, dtype=EVENT_SCHEMA[name]).alias(name) for name in TOLD_COLUMNS]
 _MAX_CHUNKS = 32
+Learnt = tuple[str, int, str, Any, bool]
+"""Event, journal record, column, value, and whether it counts only if the event lacks it."""
 _NO_PATCHES = PATCH_SCHEMA.to_frame()
 
 
@@ -139,7 +141,7 @@ class Opened:
         now = self._with_said(now).with_columns(**identity())
         return now.with_columns(pl.col("at").alias(ORDINAL), *_NOTHING_TOLD).select(PATCH_SCHEMA.names())
 
-    def learn(self, traces: Traces, patches: pl.DataFrame, learnt: Sequence[tuple[str, int, str, Any, bool]], since: int) -> pl.DataFrame:
+    def learn(self, traces: Traces, patches: pl.DataFrame, learnt: Sequence[Learnt], since: int) -> pl.DataFrame:
         """Patches that also carry what was learnt, (event, ordinal, column, value, only if the event lacks it): every patch gives the
         present value of all of ``PATCH_COLUMNS``.
         """
@@ -147,6 +149,7 @@ class Opened:
         told = self._with_said(self._where(pl.col(EVENT).is_in(about.implode()), 0))
         missing = dict(told.select(EVENT, LACKS).iter_rows())
         learnt = [one for one in learnt if not one[4] or missing.get(one[0], 0) & CONTENT_BITS.get(one[2], 0)]
+        learnt = _unless_it_ran(told, learnt)
         if not learnt:
             return patches
         together: dict[tuple[str, int], dict[str, Any]] = {}
@@ -204,6 +207,15 @@ class Opened:
         for newest, height in rest["parts"]:
             self._old.append((newest, events.slice(start, height)))
             start += height
+
+
+def _unless_it_ran(told: pl.DataFrame, learnt: Sequence[Learnt]) -> list[Learnt]:
+    """Without what texts say of how far a call got, where a span says that it ran: a tool could write that it was refused."""
+    ran = dict.fromkeys(told.filter(pl.col("otel_ir.executed") == "yes")[EVENT], -1)
+    for event, at, column, value, fill in learnt:
+        if column == "otel_ir.executed" and value == "yes" and not fill:
+            ran[event] = min(at, ran.get(event, at))
+    return [one for one in learnt if not one[4] or one[2] != "otel_ir.executed" or one[3] == "yes" or one[1] < ran.get(one[0], one[1] + 1)]
 
 
 def _alive(events: pl.DataFrame, traces: Traces) -> pl.DataFrame:

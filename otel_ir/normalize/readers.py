@@ -5,13 +5,13 @@ A reader takes the rows in question and gives ``(row, Call)``, results before ca
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from otel_ir.normalize.assign import CODES, Reading
+from otel_ir.normalize.crew import crew_calls
 from otel_ir.normalize.few import Mask, contains_any
 from otel_ir.normalize.langchain_js import read_refusals
 from otel_ir.normalize.messages import (
@@ -27,7 +27,7 @@ from otel_ir.normalize.numbered import Found, in_order, read_numbered
 from otel_ir.normalize.openai_js import read_items, read_run_together
 from otel_ir.normalize.reprs import calls_in
 from otel_ir.normalize.sources import Sources, pick
-from otel_ir.normalize.unwrap import literal, members, moved_messages, raw_list, raw_text, raws
+from otel_ir.normalize.unwrap import members, moved_messages, raw_list, raw_text, raws
 
 
 def read_messages(sources: Sources, found: list[Reading], codes: Any) -> Found:
@@ -272,6 +272,9 @@ def _read_mastra(sources: Sources, where: Mask) -> Found:
 # --- Haystack ----------------------------------------------------------------------------------------------------------------
 
 
+_MAX_REPR = 1 << 20
+
+
 def _read_haystack(sources: Sources, where: Mask) -> Found:
     """``{"replies": […]}``, ``{"tool_messages": […]}`` and ``{"messages": […]}`` with content ``tool_call`` and ``tool_call_result``."""
     results: dict[int, list[Call]] = {}
@@ -308,68 +311,11 @@ def _read_reprs(sources: Sources, where: Mask) -> Found:
 
 # --- CrewAI's repr of what its tasks gave ------------------------------------------------------------------------------------
 
-_TASK = re.compile(r"\bTaskOutput\(")
-_AGENT = re.compile(r"\bagent='((?:[^'\\]|\\.){1,256})'")
-_FAILURE = re.compile(r"\bToolFailure\((?:[^()]|\([^()]*\)){0,4096}\)")
-_FAILED_ID = re.compile(r"\btool_call_id='([^']{1,256})'")
-_MAX_REPR = 1 << 20
-
 
 def _read_crew(sources: Sources, where: Mask) -> Found:
     """``crewai.crew.tasks_output``: the repr of a list of ``TaskOutput``, with the messages of each task and the role of its agent."""
-    found: Found = []
-    for row, text in _texts(sources, "crewai.crew.tasks_output", where, ("tool_call",)):
-        starts = [match.start() for match in _TASK.finditer(text[:_MAX_REPR])][:MAX_MESSAGES]
-        for start, end in zip(starts, [*starts[1:], min(len(text), _MAX_REPR)], strict=True):
-            found += [(row, call) for call in _task(text[start:end])]
-    return found
+    return [(row, call) for row, text in _texts(sources, "crewai.crew.tasks_output", where, ("tool_call",)) for call in crew_calls(text)]
 
-
-def _task(text: str) -> Iterator[Call]:
-    begin, end = _bracketed(text, "messages=[")
-    messages = literal(text[begin:end]) if end else None
-    if not isinstance(messages, list):
-        return
-    outside = text[:begin] + text[end:]
-    role = _AGENT.search(outside)
-    agent = role.group(1) if role else None
-    failures = {one.group(1) for failure in _FAILURE.finditer(outside) if (one := _FAILED_ID.search(failure.group()))}
-    asked: dict[str, Call] = {}
-    for message in messages[-MAX_MESSAGES:]:
-        if not isinstance(message, dict):
-            continue
-        for item in message.get("tool_calls") or ():
-            function = item.get("function", {}) if isinstance(item, dict) else {}
-            call = Call("call", _str(item.get("id")), _str(function.get("name")), _str(function.get("arguments")), agent=agent)
-            if call.call_id and call.tool:
-                asked[call.call_id] = call
-                yield call
-        of = asked.get(_str(message.get("tool_call_id")) or "")
-        if message.get("role") == "tool" and of:
-            result = _str(message.get("content"))
-            failed = of.call_id in failures or (result or "").startswith("Error executing tool")
-            yield of._replace(side="result", result=result, error=failed or None)
-
-
-def _str(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _bracketed(text: str, opening: str) -> tuple[int, int]:
-    """Begin and end of the list that ``opening`` opens in the repr of an object; (0, 0) where there is none, or it does not end."""
-    begin = text.find(opening)
-    if begin < 0:
-        return 0, 0
-    begin += len(opening) - 1
-    depth = 0
-    for token in _TOKEN.finditer(text, begin):
-        depth += (token.group() == "[") - (token.group() == "]")
-        if depth == 0 and token.group() == "]":
-            return begin, token.end()
-    return 0, 0
-
-
-_TOKEN = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|[\[\]]""", re.DOTALL)
 
 _READERS: dict[str, Callable[[Sources, Mask], Found]] = {
     "openinference": read_flat,

@@ -52,7 +52,7 @@ PLACE = "place"
 """``Extra.column``: who called stands where that span stands, (tenant, sender, trace, span)."""
 _SPAN = ("otel_ir.tenant", "otel_ir.sender", "trace_id", "span_id")
 _MAX_ALIKE = 64
-"""Newest calls kept of one name or id."""
+"""Newest calls kept of one name or id, and newest approvals of one call."""
 _SEVERAL = frozenset(dialect.name for dialect in DIALECTS if dialect.call)
 
 Rank = tuple[int, int, bytes]
@@ -154,8 +154,7 @@ class Same:
         for name in (key, _by_id(row), _by_name(row), _by_arguments(row)):
             if name and thing.number not in (numbers := self.calls.setdefault(name, [])):
                 numbers.append(thing.number)
-                if name != key:
-                    del numbers[:-_MAX_ALIKE]
+                del numbers[:-_MAX_ALIKE]
         return thing, early
 
     def _known(self, key: str, kind: str, row: Told) -> Thing | None:
@@ -180,7 +179,7 @@ class Same:
         self.calls[key].remove(parts.number)
         for number in parts.approvals:
             self.things[number].of = thing.number
-        thing.approvals += parts.approvals
+        thing.approvals = (thing.approvals + parts.approvals)[-_MAX_ALIKE:]
         thing.kinds += parts.kinds
         return parts.facts
 
@@ -231,7 +230,7 @@ class Same:
     def _link(self, approval: Thing, call: Thing, ordinal: int, found: list[Extra]) -> None:
         if approval.of is None:
             approval.of = call.number
-            call.approvals.append(approval.number)
+            call.approvals = [*call.approvals, approval.number][-_MAX_ALIKE:]
             if "approval" not in call.kinds:
                 call.kinds.append("approval")
         self._tell(call, approval.facts, ordinal, found)
@@ -264,7 +263,9 @@ class Same:
         self.count += 1
         thing = self.things[self.count] = Thing(self.count, ordinal, kinds=[kind] if kind else [])
         if key:
-            self.calls.setdefault(key, []).append(thing.number)
+            numbers = self.calls.setdefault(key, [])
+            numbers.append(thing.number)
+            del numbers[:-_MAX_ALIKE]
         return thing
 
     def _wait(self, event: str, ordinal: int, approval: int | None, facts: Told) -> None:

@@ -41,7 +41,6 @@ _ELSEWHERE = frozenset(dialect.name for dialect in DIALECTS if f"={ANYWHERE}" in
 """Dialects whose records are second to those of the emitter that makes the call."""
 _SCOPE = ("otel_ir.tenant", "otel_ir.sender")
 _NAMES_A_CALL = ("service.name", "gen_ai.conversation.id", "gen_ai.tool.name", "gen_ai.tool.call.id")
-_MAX_HOPS = 8
 Row = dict[str, Any]
 
 
@@ -80,22 +79,26 @@ def present() -> pl.Expr:
 
 def _groups(events: pl.DataFrame, again: list[list[str]]) -> dict[str, list[str]]:
     """The first description of each call that has several -> the ids of all."""
-    of = dict(events.filter(pl.col(_OF).is_not_null()).select(_ID, _OF).iter_rows())
+    of: dict[str, str] = dict(events.filter(pl.col(_OF).is_not_null()).select(_ID, _OF).iter_rows())
     for alike in again:
-        first, *rest = dict.fromkeys(_root(event, of) for event in alike)
+        first, *rest = dict.fromkeys(_root(event, of, {}) for event in alike)
         of |= dict.fromkeys(rest, first)
     groups: defaultdict[str, list[str]] = defaultdict(list)
+    roots: dict[str, str] = {}
     for event in of:
-        groups[_root(event, of)].append(event)
-    return {root: [root, *rest] for root, rest in groups.items()}
+        groups[_root(event, of, roots)].append(event)
+    return {root: [root, *(one for one in rest if one != root)] for root, rest in groups.items()}
 
 
-def _root(event: str, of: dict[str, str]) -> str:
-    for _ in range(_MAX_HOPS):
-        if event not in of:
-            break
-        event = of[event]
-    return event
+def _root(event: str, of: dict[str, str], roots: dict[str, str]) -> str:
+    """``roots``: what was found before, and is now. Of a ring of duplicates the root is one of them."""
+    root, path = event, set[str]()
+    while root in of and root not in roots and root not in path:
+        path.add(root)
+        root = of[root]
+    root = roots.get(root, root)
+    roots.update((one, root) for one in path)
+    return root
 
 
 def _resumed(events: pl.DataFrame) -> list[list[str]]:
@@ -128,10 +131,10 @@ def _says_itself(best: Row, first: Row, name: str) -> bool:
 
 
 def _outcome(row: Row) -> int:
-    """How sure it is what came of the call: that it ran is sure by a result, else a refusal is surer."""
+    """How sure it is what came of the call: what a span says of its own run is, else a refusal; any text may speak of refusals."""
     executed = row["otel_ir.executed"]
-    if executed == "yes":
-        return 0 if row["gen_ai.tool.call.result"] is not None and row["otel_ir.dialect"] != _MESSAGES else 2
+    if executed == "yes" and row["otel_ir.dialect"] != _MESSAGES:
+        return 0
     return _FAR.index(executed) + 1 if executed in _FAR else len(_FAR) + 1
 
 

@@ -13,10 +13,13 @@ from typing import NamedTuple
 
 import msgspec
 
+from otel_ir.normalize.calls import leads
 from otel_ir.normalize.dialects import DIALECTS
 
 MAX_ANSWERS = 100_000
 """Kept beyond the end of an epoch."""
+MAX_ALIKE = 64
+"""Newest model calls kept of one answer, or below one span."""
 INNER = {dialect.name: dialect.inner for dialect in DIALECTS if dialect.inner}
 """dialect of a client library -> its provider"""
 PROVIDERS = (*INNER.values(), *(provider.capitalize() for provider in INNER.values()), "Langchain")
@@ -47,12 +50,13 @@ class Twice:
         for key, new in sorted(rows, key=lambda one: (one[1].ordinal, one[1].inner)):
             alike = self.answers.setdefault(key, [])
             for old in alike:
-                if old.inner != new.inner and old.start <= new.end and new.start <= old.end:
+                if old.inner != new.inner and old.start <= new.end and new.start <= old.end and not leads(found, old.event, new.event):
                     found[new.event] = old.event
                     alike.remove(old)
                     break
             else:
                 alike.append(new)
+                del alike[:-MAX_ALIKE]
         return found
 
     def end_epoch(self, first: int) -> None:

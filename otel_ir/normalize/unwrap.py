@@ -23,6 +23,7 @@ Members = Mapping[str, str | None]
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _OBJECT = re.compile(rb'"<[\w.]{1,256} object at 0x[0-9a-f]{1,16}>"')
 UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeError)
 
@@ -78,7 +79,9 @@ def _python_literal(text: str) -> Members:
     if not isinstance(value, dict | list | tuple):
         return {}
     try:
-        return {"value": json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)}
+        said = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+        # A lone surrogate is legal in either, but no text: it stays an escape.
+        return {"value": _SURROGATE.sub(lambda one: f"\\u{ord(one.group()):04x}", said)}
     except (ValueError, TypeError, RecursionError):
         return {}
 

@@ -171,3 +171,11 @@ def test_what_stands_below_a_hand_off_is_done_by_the_agent_it_goes_to() -> None:
     for sent in permutations([task, executed("c-0"), one(_CLI, inner, TOOL, parent=RAN, trace=_OTHER_TRACE)]):
         found = {row["gen_ai.tool.name"]: row["gen_ai.agent.name"] for row in calls([*sent]).iter_rows(named=True)}
         assert found == {"Agent": None, "Bash": "billing"}
+
+
+def test_a_servers_failure_is_told_of_the_call_it_stands_below_not_of_one_at_the_same_time() -> None:
+    outer, failed = framework(), below(attributes={"error.type": "tool_error"})
+    other = seen(identity=SERVER[:-1] + "9")
+    for sent in ([outer, other, failed], [other, outer, failed], [("traces", b"".join(body for _, body in (outer, other, failed)))]):
+        found = {row["gen_ai.tool.name"]: row["error"] for row in calls(sent).iter_rows(named=True)}
+        assert found == {"lookup": True, "mcp__crm__lookup": False}

@@ -23,7 +23,8 @@ AGENT_FRAMEWORK = GENAI.but(
     },
     bogus={"gen_ai.tool.call.id": ("unknown", "<not specified>"), "gen_ai.tool.call.arguments": ("None",)},
     speaks=("model_output", "agent_invocation"),
-    rejected=(r"^Error: Tool call invocation was rejected by user\b", r"\brejected by (?:the )?user\b"),
+    # The whole answer: a tool may quote these words.
+    rejected=(r"^[\w :,'-]{0,80}\brejected by (?:the )?user\.?$",),
     remedies=(
         Remedy(
             "ENABLE_SENSITIVE_DATA=true",

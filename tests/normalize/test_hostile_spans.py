@@ -1,0 +1,88 @@
+"""Spans that name each other as parents, one call that is told of thousands of times: each is an event, and takes the time of one."""
+
+from __future__ import annotations
+
+import json
+import time
+from itertools import permutations
+from typing import Any
+
+import pytest
+from normalize.otlp_maker import NOW, logs, span, traces
+from normalize.test_logs_join_spans import Request, records
+
+from otel_ir.engine import Fold
+from otel_ir.offline import NO_RULES, final_form
+
+_MCP, _ADK, _GENAI = "mcp-python-sdk", "gcp.vertex.agent", "opentelemetry.instrumentation.genai.langchain"
+_CLI, _LOG = "com.anthropic.claude_code.tracing", "com.anthropic.claude_code.events"
+_SERVED = {"mcp.method.name": "tools/call", "gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "lookup"}
+_ASKED = {"gen_ai.operation.name": "chat"}
+_RUN = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "lookup"}
+_MANY = 6000
+
+
+def events(*sent: Request) -> list[dict[str, Any]]:
+    return final_form(records([*sent])).rows(named=True)
+
+
+@pytest.mark.parametrize(("scope", "said"), [(_MCP, _SERVED), (_ADK, _ASKED)])
+@pytest.mark.parametrize("size", [1, 2, 3, 80])
+def test_spans_that_are_their_own_ancestors_do_not_hide_each_other(scope: str, said: dict[str, str], size: int) -> None:
+    ring = [span(said, id=f"{one + 1:016x}", parent=f"{(one + 1) % size + 1:016x}") for one in range(size)]
+    for sent in ([("traces", traces(*ring, scope=scope))], [("traces", traces(one, scope=scope)) for one in ring]):
+        fold = Fold(NO_RULES)
+        came = [row for frame in fold.frames(records(sent)) for row in fold.fold(frame).events.rows(named=True)]
+        assert any(row["otel_ir.duplicate_of"] is None for row in came)
+        found = events(*sent)
+        assert len(found) == len({row["otel_ir.event.id"] for row in found}) == size
+        assert any(row["otel_ir.duplicate_of"] is None for row in found)
+
+
+def test_a_second_call_inside_a_call_is_one_of_its_own() -> None:
+    outer = ("traces", traces(span(_RUN, id="1" * 16), scope=_GENAI))
+    inner = [("traces", traces(span(_SERVED, id=name * 16, parent="1" * 16), scope=_MCP)) for name in "23"]
+    for sent in (*permutations([outer, *inner]), [("traces", b"".join(body for _, body in (outer, *inner)))]):
+        assert sum(row["otel_ir.duplicate_of"] is None for row in events(*sent)) == 2
+
+
+def _batches(items: list[Any], make: Any) -> list[Request]:
+    return [make(items[start : start + 500]) for start in range(0, len(items), 500)]
+
+
+def _approvals() -> list[Request]:
+    call = {"span.type": "tool", "gen_ai.tool.name": "x", "tool_use_id": "c", "session.id": "s"}
+    decided = {"span.type": "tool.blocked_on_user", "decision": "accept", "session.id": "s"}
+    every = [span(decided, id=f"{one + 2**20:016x}", parent="1" * 16) for one in range(_MANY)]
+    return [("traces", traces(span(call, id="1" * 16), scope=_CLI)), *_batches(every, lambda some: ("traces", traces(*some, scope=_CLI)))]
+
+
+def _one_id() -> list[Request]:
+    said = {"event.name": "tool_result", "tool_name": "Bash", "tool_use_id": "c", "session.id": "s"}
+    every = [{"attributes": said, "time": NOW + one} for one in range(2 * _MANY)]
+    return _batches(every, lambda some: ("logs", logs(*some, scope=_LOG)))
+
+
+def _answers() -> list[Request]:
+    times = [(NOW + 10 * one, NOW + 10 * one + 5) for one in range(2 * _MANY)]
+    every = [span(_ASKED, id=f"{one + 2**20:016x}", parent="1" * 16, start=start, end=end) for one, (start, end) in enumerate(times)]
+    return _batches(every, lambda some: ("traces", traces(*some, scope=_ADK)))
+
+
+def _arguments() -> list[Request]:
+    every = []
+    for one in range(1000):
+        part = {"type": "tool_call", "id": f"c{one}", "name": "lookup", "arguments": {"n": one, "text": "x" * 20_000}}
+        said = _ASKED | {"gen_ai.output.messages": json.dumps([{"role": "assistant", "parts": [part]}])}
+        every.append(span(said, id=f"{one + 2**20:016x}"))
+    every += [span(_RUN | {"gen_ai.tool.call.arguments": f'{{"n": -{one}}}'}, id=f"{one + 2**30:016x}") for one in range(1000)]
+    return _batches(every, lambda some: ("traces", traces(*some, scope=_GENAI)))
+
+
+@pytest.mark.parametrize("make", [_approvals, _one_id, _answers, _arguments])
+def test_what_is_told_of_one_call_thousands_of_times_takes_linear_time(make: Any) -> None:
+    fold, sent = Fold(NO_RULES), make()
+    started = time.process_time()
+    for frame in fold.frames(records(sent)):
+        fold.fold(frame)
+    assert time.process_time() - started < 12
