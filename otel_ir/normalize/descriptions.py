@@ -21,7 +21,7 @@ from otel_ir.normalize.hashes import Keys
 from otel_ir.normalize.identity import NOBODY, Identity, Traces, agent_of
 from otel_ir.normalize.inside import INSIDE, Inside
 from otel_ir.normalize.join_rows import NAMELESS, SCOPE, join_rows, trace_keys
-from otel_ir.normalize.joins import Joins, taker
+from otel_ir.normalize.joins import Joins
 from otel_ir.normalize.once import Erring, Once
 from otel_ir.normalize.opened import LEARNT
 from otel_ir.normalize.rows import pick_rows
@@ -30,6 +30,7 @@ from otel_ir.normalize.slots import AGENT, CONVERSATION, USER
 from otel_ir.normalize.sources import pick
 from otel_ir.normalize.span_keys import SPAN, SpanKeys
 from otel_ir.normalize.table import DETAIL
+from otel_ir.normalize.telling import taker
 from otel_ir.normalize.twice import INNER, NESTED, PROVIDERS, Answer, Twice
 
 _OWN_EXTRAS = pl.Schema({name: EVENT_SCHEMA[name] for name in ("otel_ir.event.id", "otel_ir.duplicate_of", *LEARNT, *TOLD_COLUMNS)})

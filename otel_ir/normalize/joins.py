@@ -17,7 +17,6 @@ calls.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -41,13 +40,29 @@ from otel_ir.normalize.calls import (
     may_answer,
     nameless,
     only,
-    others,
     said_key,
     variant,
 )
 from otel_ir.normalize.echoes import Echoes
 from otel_ir.normalize.join_rows import NAMELESS
-from otel_ir.normalize.unwrap import members
+from otel_ir.normalize.telling import (
+    ARGUMENTS,
+    BY_CALL,
+    EXECUTED,
+    RESULT,
+    TAKER,
+    as_event,
+    is_in_trace,
+    mark_changed,
+    may_be_told,
+    meet,
+    tell,
+    tell_again,
+    tell_name,
+    tell_result,
+    told_at_last,
+    told_before,
+)
 
 MAX_CALLS_PER_TRACE = 1024
 MAX_TRACES = 100_000
@@ -59,21 +74,7 @@ MAX_ASKED = 200_000
 """Call ids by which a result in another trace finds its call; kept beyond the end of an epoch."""
 MAX_UNASKED, MAX_UNASKED_CHARACTERS = 20_000, 4096
 """Results that wait for a call of another trace."""
-_BY_CALL = ("ordinal", "position", "result", "error", "executed", "proof")
-_EARLY = (*_BY_CALL, "call_id", "tool", "arguments", "time")
-_TO, _TO_MEMBER = "otel_ir.handoff.to", "agent_name"
-_ARGUMENTS, _RESULT, _EXECUTED = "gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "otel_ir.executed"
-_TAKER = re.compile(r"(?:Handoff-)?(?:handoff|transfer)_to_(?!agent$)(.+)")
-_SIZE = "otel_ir.arguments.size"
-_JOINED = {
-    _ARGUMENTS: "arguments",
-    _RESULT: "result",
-    _EXECUTED: "result",
-    _SIZE: "arguments",
-    "otel_ir.result.size": "result",
-    _TO: "to",
-}
-"""Column -> what a row of ``join_rows`` must lack for it to be told."""
+_EARLY = (*BY_CALL, "call_id", "tool", "arguments", "time")
 
 
 class Joins:
@@ -137,7 +138,7 @@ class Joins:
             ids = {event["id"]: event for event in came[ordinal]}
             for extra in found:
                 here = ids.get(extra.event)
-                if here and extra.fill and not _lacks(here, extra.column):
+                if here and extra.fill and not may_be_told(here, extra.column):
                     continue
                 if extra.event in ids:
                     own.setdefault(extra.event, {})[extra.column] = extra.value
@@ -150,8 +151,8 @@ class Joins:
         arguments = canonical(row["arguments"])
         key = variant(trace, call_key(row), arguments) or nameless(row, trace)
         if key in trace.calls:
-            _told_at_last(trace.calls[key], row, found)
-            return _told_before(trace.calls[key], row)
+            told_at_last(trace.calls[key], row, found)
+            return told_before(trace.calls[key], row)
         if key is None or len(trace.calls) >= MAX_CALLS_PER_TRACE:
             return []
         call = trace.calls[key] = Call(row, row["ordinal"], arguments, only=only(arguments))
@@ -163,21 +164,21 @@ class Joins:
                 if call.taken is None:
                     call.taken, call.met, call.bare = stated["id"], True, stated["bare"]
                 if stated["bare"]:
-                    _tell(stated["id"], row["ordinal"], _ARGUMENTS, row["arguments"], found)
-                _name(call, stated["id"], stated["text"], row["ordinal"], found)
+                    tell(stated["id"], row["ordinal"], ARGUMENTS, row["arguments"], found)
+                tell_name(call, stated["id"], stated["text"], row["ordinal"], found)
         if call.met:
             return []
         for waiting in sorted(trace.waiting, key=lambda one: one.parent != row["parent"]):
             if fits(call, waiting.tool, waiting.arguments) and not (waiting.named and row["call_id"] is not None):
                 trace.waiting.remove(waiting)
                 call.taken, call.met = waiting.event, True
-                _tell(waiting.event, row["ordinal"], _ARGUMENTS, row["arguments"], found)
-                _name(call, waiting.event, waiting.arguments, row["ordinal"], found)
+                tell(waiting.event, row["ordinal"], ARGUMENTS, row["arguments"], found)
+                tell_name(call, waiting.event, waiting.arguments, row["ordinal"], found)
                 if row["call_id"] is not None:
                     found.append(Extra(waiting.event, row["ordinal"], "gen_ai.tool.call.id", row["call_id"]))
                 break
         if not call.met and (event := self.alone.of(call)):
-            _meet(call, event | {"ordinal": row["ordinal"]}, found)
+            meet(call, event | {"ordinal": row["ordinal"]}, found)
         return []
 
     def _event(self, event: dict[str, Any], found: list[Extra]) -> None:
@@ -193,15 +194,15 @@ class Joins:
             if call is None and event["parent"] is None:
                 call = self._far(event, found)
             if call is not None and not call.met:
-                _meet(call, event, found)
+                meet(call, event, found)
             elif call is not None:
                 # The id came again; what the span does not say of its call is as likely the same.
-                _tell(event["id"], event["ordinal"], _ARGUMENTS, call.row["arguments"], found)
-                _name(call, event["id"], event["arguments"], event["ordinal"], found)
+                tell(event["id"], event["ordinal"], ARGUMENTS, call.row["arguments"], found)
+                tell_name(call, event["id"], event["arguments"], event["ordinal"], found)
             elif (key := key_of(event["call_id"], event["tool"])) in trace.away:
-                _again(trace.away.pop(key), event, None, found)
+                tell_again(trace.away.pop(key), event, None, found)
             else:
-                _change(trace, event["call_id"], event["tool"])
+                mark_changed(trace, event["call_id"], event["tool"])
             if call is not None or event["dialect"] not in NAMELESS:
                 return
         named = event["call_id"] is not None
@@ -214,7 +215,7 @@ class Joins:
             call = min(fitting, key=lambda one: one.row["parent"] != event["parent"])
             if call.row["call_id"] is not None:
                 found.append(Extra(event["id"], event["ordinal"], "gen_ai.tool.call.id", call.row["call_id"]))
-            _meet(call, event, found)
+            meet(call, event, found)
         elif event["tool"] and len(trace.waiting) < MAX_CALLS_PER_TRACE:
             trace.waiting.append(Waiting(event["id"], event["tool"], event["parent"], arguments, named))
 
@@ -223,7 +224,7 @@ class Joins:
         calls = nearest(event, self._asked(event))
         for other in calls[1:]:
             if other.taken is None:
-                _meet(other, event, found)
+                meet(other, event, found)
         self.alone.add(event)
         return calls[0] if calls else None
 
@@ -251,13 +252,13 @@ class Joins:
         if key is None or (told and key not in trace.calls):
             return []
         if key not in trace.calls:
-            _change(trace, row["call_id"], row["tool"])
+            mark_changed(trace, row["call_id"], row["tool"])
             # Its call may still come; or the request repeats a call that was made before our time, or in another trace.
             size = sum(len(one["result"] or "") for one in trace.early) + len(row["result"] or "")
             if size <= MAX_EARLY_CHARACTERS:
                 keep(trace.early, {name: row[name] for name in _EARLY}, MAX_EARLY)
             return []
-        return _proven(trace, trace.calls[key], row, found)
+        return tell_result(trace, trace.calls[key], row, found)
 
     def _ran_here(self, trace: Trace, call: Call, result: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         """The result of a call that was asked for in another trace; a span of this one may describe it, now or later."""
@@ -265,13 +266,13 @@ class Joins:
             if call.taken is None and stated["ordinal"] <= result["ordinal"]:
                 call.taken, call.met, call.bare = stated["id"], True, stated["bare"]
                 if call.bare:
-                    _tell(call.taken, result["ordinal"], _ARGUMENTS, call.row["arguments"], found)
-        if call.met and not _is_in(call.taken, result):
+                    tell(call.taken, result["ordinal"], ARGUMENTS, call.row["arguments"], found)
+        if call.met and not is_in_trace(call.taken, result):
             # A span of the call's own trace waited; it is not what ran, if a span of this one comes.
             if call.later is None or result["time"] < call.later["time"]:
                 call.later = result
             return []
-        derived = _proven(self.traces[call.row["trace"]], call, result, found)
+        derived = tell_result(self.traces[call.row["trace"]], call, result, found)
         if not call.met and call.taken is not None and len(trace.away) < MAX_EARLY:
             trace.away[key_of(result["call_id"], call.row["tool"])] = call.taken
         return derived
@@ -334,7 +335,7 @@ class Joins:
             return []
         result = result | {"ordinal": row["ordinal"], "position": row["position"]}
         there = self.traces.get(result.get("trace", row["trace"]), trace)
-        return _proven(trace, call, result, found) if there is trace else self._ran_here(there, call, result, found)
+        return tell_result(trace, call, result, found) if there is trace else self._ran_here(there, call, result, found)
 
     def _repeated(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         """Calls that no answer told of (echoes.py)."""
@@ -343,7 +344,7 @@ class Joins:
             trace = self.traces.setdefault(told["trace"], Trace(row["ordinal"]))
             key = variant(trace, call_key(told), canonical(told["arguments"]))
             # Who takes over repeats the hand-off, but did not make it.
-            if key is None or _TAKER.fullmatch(told["tool"]):
+            if key is None or TAKER.fullmatch(told["tool"]):
                 continue
             here = {"side": "call", "echo": True, "ordinal": row["ordinal"], "position": row["position"]}
             call = told | here | {"stated": self._stated(told, told["tool"])}
@@ -351,7 +352,7 @@ class Joins:
                 if self._elsewhere(call) is None:
                     derived += self._call(call, found) + self._answered(call, found)
             elif "echo" in trace.calls[key].row:
-                derived += _told_before(trace.calls[key], call)
+                derived += told_before(trace.calls[key], call)
         return derived
 
     def finish(self, ordinal: int) -> tuple[list[dict[str, Any]], list[Extra]]:
@@ -365,7 +366,7 @@ class Joins:
         away, left = self._away([(name, call) for name, _, call in open_ if call.row["call_id"] is None]), []
         for name, key, call in open_:
             more = {"ordinal": ordinal, "executed": self._came(name, key, call), "duplicate_of": away.get(id(call))}
-            left += _derived(self.traces[name], call, more)
+            left += as_event(self.traces[name], call, more)
         return left, self._later(ordinal)
 
     def _later(self, ordinal: int) -> list[Extra]:
@@ -375,8 +376,8 @@ class Joins:
             if call.later is not None and call.taken is not None:
                 ran = [stated["id"] for stated in self._stated(call.later, call.row["tool"])]
                 for event in ran or [call.taken]:
-                    _tell(event, ordinal, _RESULT, call.later["result"], found)
-                    _tell(event, ordinal, _EXECUTED, call.later["executed"], found)
+                    tell(event, ordinal, RESULT, call.later["result"], found)
+                    tell(event, ordinal, EXECUTED, call.later["executed"], found)
         return found
 
     def _away(self, calls: list[tuple[str, Call]]) -> dict[int, str]:
@@ -449,120 +450,3 @@ def _by_ordinal(rows: list[dict[str, Any]]) -> defaultdict[int, list[dict[str, A
     for row in rows:
         found[row["ordinal"]].append(row)
     return found
-
-
-def _lacks(event: dict[str, Any], column: str) -> bool:
-    """Whether messages may say this of the event: they only repeat what was said, and what ran was not refused."""
-    if column == (_EXECUTED if event["type"] == "handoff" else _TO) or (column == _EXECUTED and event["executed"] == "yes"):
-        return False
-    return event[_JOINED[column]] is None
-
-
-def _name(call: Call, event: str, text: str | None, ordinal: int, found: list[Extra]) -> None:
-    """Tells the name of a single argument, where the span gives its bare text and the message the whole."""
-    named = members(call.arguments or "")
-    if text is not None and call.row["arguments"] is not None and [*named.values()] == [text]:
-        found.append(Extra(event, ordinal, _ARGUMENTS, call.row["arguments"]))
-        found.append(Extra(event, ordinal, _SIZE, len(call.row["arguments"])))
-
-
-def _meet(call: Call, event: dict[str, Any], found: list[Extra]) -> None:
-    """A span describes the call; if messages did so before, it is the second description."""
-    if call.taken is not None:
-        _again(call.taken, event, call.arguments, found)
-    else:
-        _tell(event["id"], event["ordinal"], _ARGUMENTS, call.row["arguments"], found)
-        _name(call, event["id"], event["arguments"], event["ordinal"], found)
-    call.taken, call.met = call.taken or event["id"], True
-
-
-def _again(taken: str, event: dict[str, Any], arguments: str | None, found: list[Extra]) -> None:
-    """The span is the second description of an event, whose arguments as messages have them may be more than the span's."""
-    found.append(Extra(event["id"], event["ordinal"], "otel_ir.duplicate_of", taken))
-    said = _said(event)
-    if event["arguments"] is not None and [*members(arguments or "").values()] == [event["arguments"]]:
-        del said[_ARGUMENTS], said[_SIZE]
-    found += [Extra(taken, event["ordinal"], column, value) for column, value in said.items() if value is not None]
-
-
-def _said(event: dict[str, Any]) -> dict[str, Any]:
-    """What a span says of a call, which counts for more than what messages say: they only repeat it."""
-    ran = event["error"] or event["result"] is not None or event["executed"] == "yes"
-    far = event["executed"] if event["executed"] in ("rejected", "pending_approval") and event["result"] is not None else "yes"
-    return {
-        _ARGUMENTS: event["arguments"],
-        _SIZE: event["arguments_size"],
-        _RESULT: event["result"],
-        "otel_ir.result.size": event["result_size"],
-        _EXECUTED: far if ran and event["type"] == "tool_call" else None,
-        "error": event["error"],
-        "error.type": event["error_type"],
-        "error.message": event["error_message"],
-        _TO: event["to"],
-    }
-
-
-def _told_at_last(call: Call, row: dict[str, Any], found: list[Extra]) -> None:
-    """An answer tells of a call that only a later request told of before, perhaps in another spelling."""
-    if "echo" in call.row and call.taken is not None and row["arguments"] is not None:
-        for column, value in ((_ARGUMENTS, row["arguments"]), (_SIZE, len(row["arguments"]))):
-            found.append(Extra(call.taken, row["ordinal"], column, value, fill=call.met))
-
-
-def _told_before(call: Call, row: dict[str, Any]) -> list[dict[str, Any]]:
-    """A call stands where it was told of first, in time; where its event stands elsewhere, this is the event's second description."""
-    if row["time"] >= call.row["time"]:
-        return []
-    call.row = row | {"call_id": call.row["call_id"] or row["call_id"]}
-    if call.taken is None or call.met:
-        return []
-    return [call.row | {"id": f"{row['event']}#{call.taken}", "duplicate_of": call.taken}]
-
-
-def _is_in(event: str | None, row: dict[str, Any]) -> bool:
-    """Whether a span is of the trace of a message row."""
-    return event is not None and row["trace_id"] is not None and f"{row['trace_id']}/" in event
-
-
-def _change(trace: Trace, call_id: str, tool: str | None) -> None:
-    """A call with this id was made, but with other arguments than the model's calls with that id."""
-    for call in others(trace, call_id, tool):
-        call.changed = True
-
-
-def _proven(trace: Trace, call: Call, result: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
-    """The event of a call that ran and that nothing describes yet. ``result``: the message row of the result."""
-    first, call.answered = not call.answered, True
-    if call.taken is not None:
-        if first and (call.bare or not call.met):
-            _tell(call.taken, result["ordinal"], _RESULT, result["result"], found)
-            _tell(call.taken, result["ordinal"], _EXECUTED, result["executed"], found)
-        return []
-    more = {name: result[name] for name in _BY_CALL}
-    return _derived(trace, call, more if result["proof"] or result["executed"] != "yes" else more | {"executed": "unknown"})
-
-
-def _derived(trace: Trace, call: Call, more: dict[str, Any]) -> list[dict[str, Any]]:
-    taken = f"{call.row['event']}#{call.row['call_id'] or '-'}"
-    used = {one.taken for one in trace.calls.values()}
-    while taken in used:  # one answer may use an id twice, for two tools
-        taken += f"/{call.row['tool']}"
-    call.taken = taken
-    return [call.row | more | {"id": taken}]
-
-
-def _tell(event: str, ordinal: int, column: str, value: Any, found: list[Extra]) -> None:
-    """Tells an event what it may lack."""
-    if value is None:
-        return
-    found.append(Extra(event, ordinal, column, value, fill=True))
-    if column == _ARGUMENTS and (to := taker(None, value)):
-        found.append(Extra(event, ordinal, _TO, to, fill=True))
-    if column != _EXECUTED:
-        found.append(Extra(event, ordinal, f"otel_ir.{column.rpartition('.')[2]}.size", len(value), fill=True))
-
-
-def taker(tool: str | None, arguments: str | None) -> str | None:
-    """Who takes over, by the arguments or the name of a tool that hands over."""
-    named = _TAKER.fullmatch(tool or "")
-    return members(arguments or "").get(_TO_MEMBER) or (named.group(1) if named else None)
