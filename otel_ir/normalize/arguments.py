@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 
 from otel_ir.normalize.few import FEW, contains_any
+from otel_ir.normalize.json_text import literal
 from otel_ir.normalize.sources import nulls, pick
-from otel_ir.normalize.unwrap import literal
 
 PREFIX = "otel_ir.arguments."
 LENGTH = ".length"

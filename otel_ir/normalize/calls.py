@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from otel_ir.normalize.columns import SCRUBBED
-from otel_ir.normalize.unwrap import members
+from otel_ir.normalize.json_text import members
 
 MAX_ALIKE = 16
 """Newest calls kept of one id, which comes again only where somebody gives ids twice."""

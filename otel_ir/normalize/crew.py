@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
+from otel_ir.normalize.json_text import literal
 from otel_ir.normalize.messages import MAX_MESSAGES, Call
-from otel_ir.normalize.unwrap import literal
 
 _QUOTED = r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|"""
 _TASK = re.compile(_QUOTED + r"(?P<it>\bTaskOutput\()", re.DOTALL)

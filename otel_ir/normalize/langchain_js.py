@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from otel_ir.normalize.few import Mask, contains_any
+from otel_ir.normalize.json_text import members, raw_list, raw_text, raws
 from otel_ir.normalize.messages import MAX_CALLS, Call
 from otel_ir.normalize.sources import Sources, pick
-from otel_ir.normalize.unwrap import members, raw_list, raw_text, raws
 
 _BACK = '"jumpTo":"model"}'
 

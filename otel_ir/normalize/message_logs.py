@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 
+from otel_ir.normalize.json_text import members, raw_list, raw_text, raws
 from otel_ir.normalize.messages import MAX_CALLS, MAX_RESULTS, Call, json_calls
 from otel_ir.normalize.sources import Sources
-from otel_ir.normalize.unwrap import members, raw_list, raw_text, raws
 
 CONTENT = "gen_ai.event.content"
 READ = ("@event", "@body", CONTENT)

@@ -18,9 +18,9 @@ import polars as pl
 
 from otel_ir.normalize.columns import event_time
 from otel_ir.normalize.few import Mask, contains_any
+from otel_ir.normalize.json_text import UNREADABLE, members, raw_list, raw_text, raws
 from otel_ir.normalize.sources import Sources, pick
 from otel_ir.normalize.table import Dialect
-from otel_ir.normalize.unwrap import UNREADABLE, members, raw_list, raw_text, raws
 
 MAX_MESSAGES = 256
 """Newest messages of one request or answer that are looked at."""

@@ -15,9 +15,9 @@ import polars as pl
 
 from otel_ir.normalize.echoes import SEPARATOR
 from otel_ir.normalize.few import Mask
+from otel_ir.normalize.json_text import members, raw_list, raws
 from otel_ir.normalize.messages import MAX_CALLS, MAX_MESSAGES, MAX_RESULTS, Call, as_json, json_calls, of_block, read_json, with_calls
 from otel_ir.normalize.sources import Sources
-from otel_ir.normalize.unwrap import members, raw_list, raws
 
 Found = list[tuple[int, Call]]
 

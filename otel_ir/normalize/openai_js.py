@@ -15,9 +15,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from otel_ir.normalize.few import Mask, contains_any
+from otel_ir.normalize.json_text import members, raw_list, raws
 from otel_ir.normalize.messages import MAX_CALLS, MAX_MESSAGES, Call, read_flat, with_calls
 from otel_ir.normalize.sources import Sources, pick
-from otel_ir.normalize.unwrap import members, raw_list, raws
 
 _OFFERED = re.compile(r"llm\.tools\.\d{1,9}\.tool\.json_schema")
 _DECODER = json.JSONDecoder()

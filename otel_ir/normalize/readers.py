@@ -13,6 +13,7 @@ import numpy as np
 from otel_ir.normalize.assign import CODES, Reading
 from otel_ir.normalize.crew import crew_calls
 from otel_ir.normalize.few import Mask, contains_any
+from otel_ir.normalize.json_text import members, raw_list, raw_text, raws
 from otel_ir.normalize.langchain_js import read_refusals
 from otel_ir.normalize.messages import (
     MAX_CALLS,
@@ -27,7 +28,7 @@ from otel_ir.normalize.numbered import Found, in_order, read_numbered
 from otel_ir.normalize.openai_js import read_items, read_run_together
 from otel_ir.normalize.reprs import calls_in
 from otel_ir.normalize.sources import Sources, pick
-from otel_ir.normalize.unwrap import members, moved_messages, raw_list, raw_text, raws
+from otel_ir.normalize.unwrap import moved_messages
 
 
 def read_messages(sources: Sources, found: list[Reading], codes: Any) -> Found:

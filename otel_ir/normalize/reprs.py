@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
+from otel_ir.normalize.json_text import MAX_LITERAL, UNREADABLE
 from otel_ir.normalize.messages import MAX_CALLS, Call
-from otel_ir.normalize.unwrap import MAX_LITERAL, UNREADABLE
 
 _MADE = re.compile(r"\b(?:ToolCallResult|ToolCall)\(")
 _TOKEN = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|[()]""", re.DOTALL)

@@ -18,9 +18,9 @@ from otel_ir.model import TOLD_COLUMNS
 from otel_ir.normalize.calls import agree, canonical
 from otel_ir.normalize.columns import CONTENT, LOG_MARK
 from otel_ir.normalize.dialects import DIALECTS
+from otel_ir.normalize.json_text import members
 from otel_ir.normalize.table import ANYWHERE
 from otel_ir.normalize.twice import INNER, NESTED
-from otel_ir.normalize.unwrap import members
 
 _ID, _OF, _KIND = "otel_ir.event.id", "otel_ir.duplicate_of", "event.type"
 _SOURCE, _MESSAGES = "otel_ir.agent.id_source", "messages"

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from otel_ir.normalize.calls import Call, Extra, Trace, others
-from otel_ir.normalize.unwrap import members
+from otel_ir.normalize.json_text import members
 
 BY_CALL = ("ordinal", "position", "result", "error", "executed", "proof")
 TO, _TO_MEMBER = "otel_ir.handoff.to", "agent_name"
