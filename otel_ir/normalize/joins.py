@@ -70,6 +70,8 @@ MAX_TRACES = 100_000
 MAX_EARLY = 64
 """Results per trace that may wait for their call; requests that only repeat what was asked in another trace bring such, too."""
 MAX_EARLY_CHARACTERS = 1 << 20
+MAX_HELD = 1 << 27
+"""Characters of these in all traces, beyond the end of an epoch: those of the oldest are forgotten."""
 MAX_ASKED = 200_000
 """Call ids by which a result in another trace finds its call; kept beyond the end of an epoch."""
 MAX_UNASKED, MAX_UNASKED_CHARACTERS = 20_000, 4096
@@ -403,6 +405,11 @@ class Joins:
         if len(self.traces) > MAX_TRACES:
             newest = sorted(self.traces, key=lambda key: (self.traces[key].ordinal, key))[-MAX_TRACES:]
             self.traces = {key: self.traces[key] for key in newest}
+        held = 0
+        for trace in sorted(self.traces.values(), key=lambda one: one.ordinal, reverse=True):
+            held += sum(len(one["result"] or "") + len(one["arguments"] or "") for one in trace.early)
+            if held > MAX_HELD:
+                trace.early.clear()
         self.verdicts = {key: verdict for key, verdict in self.verdicts.items() if verdict[1] >= first}
         asked = {key: newer for key, calls in self.asked.items() if (newer := [one for one in calls if one[0] >= first])}
         self.asked = {key: asked[key] for key in [*asked][-MAX_ASKED:]}

@@ -33,6 +33,8 @@ from otel_ir.normalize.table import ANYWHERE, DETAIL
 
 MAX_CALLS = 100_000
 """Calls kept beyond the end of an epoch."""
+MAX_HELD = 1 << 27
+"""Characters of what parts say of calls that no event describes yet, beyond the end of an epoch: of the oldest they are forgotten."""
 MAX_WAITING_CHARACTERS = 1 << 24
 """Characters of what was told of calls that are not there yet."""
 _EVENT, _ORDINAL, _CALL_ID, _DECISION = (
@@ -289,6 +291,11 @@ class Same:
                 thing.approvals = [number for number in thing.approvals if number in self.things]
             self.calls = {key: left for key, numbers in self.calls.items() if (left := [one for one in numbers if one in self.things])}
             self.events = {event: number for event, number in self.events.items() if number in self.things}
+        held = 0
+        for thing in reversed(self.things.values()):
+            held += _size(thing.facts)
+            if held > MAX_HELD:
+                thing.facts.clear()
         waiting = {event: kept for event, told in self.waiting.items() if (kept := [one for one in told if one[0] >= first])}
         self.waiting = {event: waiting[event] for event in [*waiting][-MAX_CALLS:]}
         self.size = sum(_size(facts) for told in self.waiting.values() for _, _, facts in told)

@@ -12,6 +12,8 @@ from normalize.otlp_maker import NOW, logs, span, traces
 from normalize.test_logs_join_spans import Request, records
 
 from otel_ir.engine import Fold
+from otel_ir.normalize import joins, same
+from otel_ir.normalize.calls import Trace
 from otel_ir.offline import NO_RULES, final_form
 
 _MCP, _ADK, _GENAI = "mcp-python-sdk", "gcp.vertex.agent", "opentelemetry.instrumentation.genai.langchain"
@@ -86,3 +88,22 @@ def test_what_is_told_of_one_call_thousands_of_times_takes_linear_time(make: Any
     for frame in fold.frames(records(sent)):
         fold.fold(frame)
     assert time.process_time() - started < 12
+
+
+def test_results_that_wait_in_many_traces_are_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joins, "MAX_HELD", 10_000)
+    state = joins.Joins()
+    for number in range(40):
+        early = {"result": "x" * 1_000, "arguments": None}
+        state.traces[str(number)] = Trace(number, early=[early])
+    state.end_epoch(0)
+    assert [name for name, trace in state.traces.items() if trace.early] == [str(number) for number in range(30, 40)]
+
+
+def test_what_parts_say_of_calls_is_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(same, "MAX_HELD", 10_000)
+    state = same.Same()
+    for number in range(40):
+        state.things[number] = same.Thing(number, number, facts={"gen_ai.tool.call.result": ((0, 0, b""), "x" * 1_000)})
+    state.end_epoch(0)
+    assert [number for number, thing in state.things.items() if thing.facts] == [*range(30, 40)]
