@@ -201,7 +201,7 @@ class Descriptions:
                 event=scoped_id("tenant", "sender"),
                 parent=pl.col("parent_span_id"),
             )
-            calls = self._stated_by(calls)
+            calls = self._stated_by(calls.with_columns(asked=pl.Series(self._tools_asked(calls), dtype=pl.String)))
         tools = self._joining(events, joined, calls)
         tripped = nodes.clear()
         if nodes["tripped"].null_count() < nodes.height:
@@ -247,14 +247,25 @@ class Descriptions:
 
     def _stated_by(self, calls: pl.DataFrame) -> pl.DataFrame:
         """Adds the tool events that stated the same call: ids may come again."""
-        calls = calls.with_columns(call=pl.Series(self._keys.of_calls(calls, "call_id", "tool")).replace(0, None))
+        named = calls.with_columns(pl.coalesce("tool", "asked").alias("tool"))
+        calls = calls.with_columns(call=pl.Series(self._keys.of_calls(named, "call_id", "tool")).replace(0, None))
         found = self.stated.filter(pl.col("call").is_in(calls["call"].drop_nulls().unique().implode()))
         found = found.group_by("call", maintain_order=True).agg(pl.struct("id", "ordinal", "bare", "text").head(MAX_ALIKE).alias("stated"))
         return calls.join(found, on="call", how="left", maintain_order="left")
 
+    def _tools_asked(self, calls: pl.DataFrame) -> list[str | None]:
+        """The tools of results that do not name theirs, as far as a call with their id was asked for: by then or in this frame."""
+        columns = (calls[name].to_list() for name in ("side", "tool", "tenant", "sender", "service.name", "call_id"))
+        rows = [(side, tool, (*who, call_id)) for side, tool, *who, call_id in zip(*columns, strict=True)]
+        here = {key: tool for side, tool, key in rows if side == "call"}
+        return [
+            (self.joins.tool_of(*key) or here.get(key)) if side == "result" and tool is None and key[-1] else None
+            for side, tool, key in rows
+        ]
+
     def _stated(self, row: dict[str, Any], tool: str | None) -> list[dict[str, Any]]:
         """The tool events that stated the call which a message row names by its id, and perhaps by that only."""
-        named = {name: row[name] for name in ("tenant", "sender", "trace_id", "call_id")} | {"tool": tool}
+        named = {name: row[name] for name in ("tenant", "sender", "trace_id", "call_id")} | {"tool": tool, "asked": None}
         return self._stated_by(pl.DataFrame([named], schema=dict.fromkeys(named, pl.String)))["stated"].to_list()[0] or []
 
     def _derived(self, events: pl.DataFrame, derived: list[dict[str, Any]]) -> pl.DataFrame:

@@ -264,7 +264,8 @@ class Joins:
 
     def _ran_here(self, trace: Trace, call: Call, result: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         """The result of a call that was asked for in another trace; a span of this one may describe it, now or later."""
-        for stated in result["stated"] or self._stated(result, call.row["tool"]):
+        same = (result["tool"] or result["asked"]) == call.row["tool"]
+        for stated in (result["stated"] or ()) if same else self._stated(result, call.row["tool"]):
             if call.taken is None and stated["ordinal"] <= result["ordinal"]:
                 call.taken, call.met, call.bare = stated["id"], True, stated["bare"]
                 if call.bare:
@@ -293,6 +294,16 @@ class Joins:
             return []
         self.decided[known] = (row["ordinal"], row["time"], first or told["id"])
         return [told | {"duplicate_of": first}]
+
+    def tool_of(self, tenant: str | None, sender: str | None, service: str | None, call_id: str) -> str | None:
+        """Of the newest call with this id."""
+        for _, trace, key in reversed(
+            self.asked.get(id_key({"tenant": tenant, "sender": sender, "service.name": service, "call_id": call_id}), ())
+        ):
+            if trace in self.traces and key in self.traces[trace].calls:
+                tool: str | None = self.traces[trace].calls[key].row["tool"]
+                return tool
+        return None
 
     def _elsewhere(self, row: dict[str, Any]) -> Call | None:
         """The newest call with this id, in its own trace or another one of the same service, that the row may be the result of."""
@@ -337,7 +348,10 @@ class Joins:
             return []
         result = result | {"ordinal": row["ordinal"], "position": row["position"]}
         there = self.traces.get(result.get("trace", row["trace"]), trace)
-        return tell_result(trace, call, result, found) if there is trace else self._ran_here(there, call, result, found)
+        if there is trace:
+            return tell_result(trace, call, result, found)
+        now = {"asked": call.row["tool"], "stated": self._stated(result, call.row["tool"])}
+        return self._ran_here(there, call, result | now, found)
 
     def _repeated(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         """Calls that no answer told of (echoes.py)."""
