@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from otel_ir.cli.output import EXIT_FAILED, Format, fail, note, print_rows
+from otel_ir.cli.output import EXIT_FAILED, Format, fail, name, note, print_rows
 from otel_ir.rules_path import shipped_rules
 
 if TYPE_CHECKING:
@@ -79,8 +79,10 @@ def _installation(
     settings, checks = read_config(config)
     if settings is None:
         return [], checks, rules
-    given = {name: str(path) for name, path in (("data", data), ("rules", rules), ("response", response)) if path}
+    given = {key: str(path) for key, path in (("data", data), ("rules", rules), ("response", response)) if path}
     settings = msgspec.structs.replace(settings, **given)
+    if data is not None and not data.is_dir():
+        raise fail(f"{data}: there is no such folder: give the folder that `otel-ir serve --data` has, or leave --data out")
     checks += check_all(place_of(settings, running_server(Path(settings.data))))
     try:
         records = newest_records(Path(settings.data) / "journal", newest)
@@ -123,9 +125,12 @@ def _diagnosed(records: Iterable[Record], library: Library, service: str | None,
         checks.append(row("live stream", FAULT, why, "its agents are not told of; the server sets such a record aside (skipped.json)"))
     services = survey.services(QUIET if live else 0)
 
-    def wanted(name: str) -> bool:
-        return name == service if service is not None else name != DRILL_SERVICE
+    def wanted(one: str) -> bool:
+        return one == service if service is not None else one != DRILL_SERVICE
 
+    if service is not None and services and not any(one.service == service for one in services):
+        seen = ", ".join(name(one.service or "-") for one in services[:20])
+        raise fail(f"--service {name(service)}: nothing of it was seen; there is: {seen}")
     return diagnose(library, [one for one in covers if wanted(one.service)], [one for one in services if wanted(one.service)])
 
 
@@ -137,7 +142,7 @@ def _print(told: dict[str, Any], form: Format) -> None:
         print_json(told)
     elif form is Format.NDJSON:
         kinds = {"checks": "check", "services": "service", "agents": "agent", "switch_on": "setting"}
-        print_rows(({"kind": kind} | row for name, kind in kinds.items() for row in told[name]), form)
+        print_rows(({"kind": kind} | row for key, kind in kinds.items() for row in told[key]), form)
     else:
         print_told(told)
         agents, faults = len(told["agents"]), told["faults"]

@@ -58,14 +58,43 @@ def print_json(value: Any) -> None:
 
 def _print_table(rows: list[Mapping[str, Any]], columns: Sequence[str], title: str) -> None:
     names = list(columns) or list(dict.fromkeys(name for row in rows for name in row))
+    cells = [[_short(_cell(row.get(name))) for name in names] for row in rows]
+    out = console()
+    widest = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+    if out.is_terminal and len(names) + sum(min(width, _READABLE) for width in widest) > out.width:
+        _print_blocks(out, names, cells, title)
+        return
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for name in names:
         table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(row.get(name)), style=_STYLES.get(str(row.get(name)), "")) for name in names))
-    console().print(table)
+    for row in cells:
+        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    out.print(table)
 
 
+def _print_blocks(out: Console, names: Sequence[str], rows: list[list[str]], title: str) -> None:
+    """One row below the other, for a terminal that is too narrow for the columns; what a row does not say is left out."""
+    if title:
+        out.print(Text(title, style="italic"))
+    for number, row in enumerate(rows):
+        block = Table(box=None, pad_edge=False, show_header=False)
+        block.add_column(style="bold", no_wrap=True)
+        block.add_column(overflow="fold")
+        for name, cell in zip(names, row, strict=True):
+            if cell:
+                block.add_row(name, Text(cell, style=_STYLES.get(cell, "")))
+        if number:
+            out.print()
+        out.print(block)
+
+
+def _short(cell: str) -> str:
+    """What fits into a table; JSON has it all."""
+    return cell if len(cell) <= _MAX_CELL else f"{cell[: _MAX_CELL - 1]}…"
+
+
+_READABLE, _MAX_CELL = 20, 240
+"""Characters: what a column needs at most to be read, and what of a value is shown."""
 _STYLES = {
     "critical": "bold red", "high": "red", "medium": "yellow", "failed": "bold red", "passed": "green",
     "verified": "bold green", "contained": "bold green", "violated": "bold red", "escalated": "bold red", "unverified": "yellow",

@@ -102,8 +102,17 @@ def test_the_text_names_the_cause_and_the_switch_without_colors() -> None:
 def test_ndjson_and_filters() -> None:
     done = run(app, ["doctor", str(CAPTURES / "langgraph_otelgenai.json"), "--format", "ndjson"])
     assert [json.loads(line)["kind"] for line in done.stdout.splitlines()][:3] == ["service", "agent", "agent"]
-    told = _told(str(CAPTURES / "langgraph_otelgenai.json"), "--service", "nobody")
-    assert (told["services"], told["agents"], told["faults"]) == ([], [], 0)
+    told = _told(str(CAPTURES / "langgraph_otelgenai.json"), "--service", "demo-agent-svc", status=1)
+    assert [one["service.name"] for one in told["services"]] == ["demo-agent-svc"]
+
+
+def test_a_service_and_a_folder_that_are_not_there(tmp_path: Path) -> None:
+    done = run(app, ["doctor", str(CAPTURES / "langgraph_otelgenai.json"), "--service", "nobody"])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "--service nobody: nothing of it was seen; there is: demo-agent-svc" in done.stderr
+    done = run(app, ["doctor", "--data", str(tmp_path / "nope")])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"{tmp_path / 'nope'}: there is no such folder" in done.stderr
 
 
 def _free() -> int:
