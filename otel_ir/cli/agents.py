@@ -40,6 +40,7 @@ def agents(
     """List the agents that were seen: their telemetry's dialect, tools, models, fingerprint of the system prompt, first and last seen.
 
     Examples:
+
         otel-ir agents                                    # what `otel-ir serve` has seen, last seen first
         otel-ir agents --service helpdesk --since 24h
         otel-ir agents spans.jsonl logs.jsonl             # agents of OTLP files

@@ -37,6 +37,7 @@ def doctor(
     """Check the installation and what agents send: which fields are missing, which rules that blinds, and what to switch on.
 
     Examples:
+
         otel-ir doctor                         # config, ports, stores, adapters, rules, clock, versions; then the live stream
         otel-ir doctor -c otel-ir.yaml
         otel-ir doctor spans.jsonl logs.jsonl  # only what these OTLP files leave out
