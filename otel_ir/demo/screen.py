@@ -94,9 +94,7 @@ class Screen:
             told = f"{_count(len(signals), 'alert')}: {', '.join(signals)}" if signals else "silent"
             facts.append((name, Text(clean(f"{_count(result.events.get(name, 0), 'call')} judged, {told}"))))
         verified = sum(action.verified_at is not None for action in result.actions)
-        told = (
-            f"{_count(len(result.actions), 'action')}, {verified} verified, {_count(len(result.blocked), 'call')} blocked"
-        )
+        told = f"{_count(len(result.actions), 'action')}, {verified} verified, {_count(len(result.blocked), 'call')} blocked"
         facts.append(("response", Text(told)))
         states = dict.fromkeys(row.state.value for row in result.incidents)
         facts.append(
