@@ -59,7 +59,8 @@ class Rejected:
 class Fold:
     """State of the engine. ``rulesets`` finds a rule set by digest (control record ``ruleset_activated``); ``epoch`` in records.
 
-    ``traces`` and ``windows`` bound what is remembered.
+    ``traces`` and ``windows`` bound what is remembered. ``final``: only the final form of the events is asked for (offline.py), and what
+    can be decided better at the end is left open until then.
     """
 
     def __init__(
@@ -70,9 +71,10 @@ class Fold:
         epoch: int = EPOCH,
         traces: TraceLimits | None = None,
         windows: WindowLimits | None = None,
+        final: bool = False,
     ) -> None:
         self.ruleset, self._rulesets, self._epoch, self._windows = ruleset, rulesets, epoch, windows
-        self.weaver = Weaver(replace(traces or TraceLimits(), epoch=epoch))
+        self.weaver = Weaver(replace(traces or TraceLimits(), epoch=epoch), final=final)
         self.detector = Detector(ruleset, windows)
         self.rejected: list[Rejected] = []
         self.ordinal = 0

@@ -22,10 +22,12 @@ from otel_ir.normalize.identity import NOBODY, Identity, Traces, agent_of
 from otel_ir.normalize.inside import INSIDE, Inside
 from otel_ir.normalize.join_rows import NAMELESS, SCOPE, join_rows, trace_keys
 from otel_ir.normalize.joins import Joins
+from otel_ir.normalize.linked import Links
 from otel_ir.normalize.once import Erring, Once
 from otel_ir.normalize.opened import LEARNT
 from otel_ir.normalize.rows import pick_rows
 from otel_ir.normalize.same import PLACE, Same
+from otel_ir.normalize.served import Served
 from otel_ir.normalize.slots import AGENT, CONVERSATION, USER
 from otel_ir.normalize.sources import pick
 from otel_ir.normalize.span_keys import SPAN, SpanKeys
@@ -50,13 +52,16 @@ _RULES = ("joins", "same", "inside", "twice", "once")
 
 
 class Descriptions:
-    """State: what was described, for as long as another description of it may come."""
+    """State: what was described, for as long as another description of it may come.
 
-    def __init__(self, traces: Traces, keys: SpanKeys) -> None:
-        self._traces, self._keys = traces, keys
+    ``final``: of calls inside calls and of servers' spans it says nothing in ``fold``, but in ``links`` at the end.
+    """
+
+    def __init__(self, traces: Traces, keys: SpanKeys, *, final: bool = False) -> None:
+        self._traces, self._keys, self._final = traces, keys, final
         self.joins = Joins()
-        self.same = Same()
-        self.inside = Inside()
+        self.same = Same(final=final)
+        self.inside = Inside(final=final)
         self.twice = Twice()
         self.once = Once()
         self.stated = _STATED_SCHEMA.to_frame()
@@ -75,12 +80,20 @@ class Descriptions:
         events, passed_on = self._once(events, arrived)
         events, told, moved = self._same(events, tells)
         events, extras = self._join(events, nodes, calls, scopes)
+        if self._final:
+            events, within = _without(events, within), []
         return events, passed_on + within + told + extras, moved
 
     def finish(self, ordinal: int) -> tuple[pl.DataFrame, list[Extra]]:
         """The events of calls that nothing ever came back from, and what is told of others."""
         derived, extras = self.joins.finish(ordinal)
         return self._derived(EVENT_SCHEMA.to_frame(), derived), extras
+
+    def links(self) -> Links:
+        """What linked.py decides by, of all that was folded; only where ``final``."""
+        served = self.same.served or Served()
+        between = {span: parent for span, (parent, _) in self.inside.between.items()}
+        return Links(between, frozenset(served.events()), served.fits())
 
     def end_epoch(self, first: int | None) -> None:
         """Forgets what came before journal record ``first``; their own bounds hold at every epoch."""
@@ -131,7 +144,7 @@ class Descriptions:
         """Several descriptions of one call (same.py); -> also where the caller of an event stands, if not above it: event -> slot."""
         if (tells is None or tells.is_empty()) and not self.same.waiting:
             return events, [], {}
-        if tells is not None and not tells.is_empty():
+        if tells is not None and not tells.is_empty() and not self._final:
             # Where it stands says better than name and time which call it is inside of.
             inside = events.filter(pl.col("otel_ir.dialect").is_in(INSIDE) & pl.col("otel_ir.duplicate_of").is_not_null())
             tells = tells.filter(~pl.col(_EVENT).is_in(inside[_EVENT].implode()))
@@ -152,7 +165,9 @@ class Descriptions:
         if rows is None or rows.is_empty():
             tools = tools.filter(pl.col(_EVENT).is_in([*self.inside.waiting]))
         calls = {row[_EVENT]: row for row in tools.iter_rows(named=True)}
-        return self._told(events, self.inside.fold(() if rows is None else rows.iter_rows(named=True), calls, self._tools))
+        found = self.inside.fold(() if rows is None else rows.iter_rows(named=True), calls, self._tools)
+        events, later = self._told(events, found)
+        return events, found if self._final else later
 
     def _tools(self, events: set[str]) -> dict[str, str | None]:
         """Which of these are tool calls that came in earlier frames, and their tools."""
@@ -302,6 +317,15 @@ def _set(events: pl.DataFrame, own: dict[str, dict[str, Any]]) -> pl.DataFrame:
     values = pl.DataFrame([{_EVENT: event} | columns for event, columns in own.items()], schema=_OWN_EXTRAS)
     events = events.update(values, on=_EVENT, how="left")
     return events if values[_ARGUMENTS].null_count() == values.height else _with_arguments(events)
+
+
+def _without(events: pl.DataFrame, marks: list[Extra]) -> pl.DataFrame:
+    """Events that are no duplicates by these marks."""
+    if not marks:
+        return events
+    marked = pl.col(_EVENT).replace_strict({one.event: one.value for one in marks}, default=None, return_dtype=pl.String)
+    of = pl.col("otel_ir.duplicate_of")
+    return events.with_columns(pl.when(of.ne_missing(marked)).then(of).alias("otel_ir.duplicate_of"))
 
 
 def _with_arguments(events: pl.DataFrame) -> pl.DataFrame:

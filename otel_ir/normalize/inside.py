@@ -15,15 +15,17 @@ import msgspec
 
 from otel_ir.normalize.calls import Extra, leads
 from otel_ir.normalize.dialects import DIALECTS
-from otel_ir.normalize.same import plain
 from otel_ir.normalize.table import DETAIL
+from otel_ir.normalize.things import plain
 
 MAX_WAITING = 100_000
 """Inner calls, and spans between, that are kept beyond the end of an epoch."""
 MAX_WAITING_CHARACTERS = 1 << 24
-_MAX_HOPS, _MAX_ALIKE = 4, 64
+MAX_HOPS = 4
+_MAX_ALIKE = 64
 _INSIDE = frozenset(number for number, dialect in enumerate(DIALECTS) if dialect.inside)
 _EVENT, _ORDINAL, _TOOL, _EXECUTED = "otel_ir.event.id", "otel_ir.journal.ordinal", "gen_ai.tool.name", "otel_ir.executed"
+_DUPLICATE = "otel_ir.duplicate_of"
 _FILLS = ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "otel_ir.arguments.size", "otel_ir.result.size")
 _SAID = (_TOOL, "gen_ai.tool.call.id", "error", "error.type", "error.message")
 _SEPARATORS = "_-./:"
@@ -36,9 +38,12 @@ Inner = tuple[str, int, str, dict[str, Any]]
 class Inside:
     """State. ``between``: id of a span that is a part -> (id of its parent, journal record); ``waiting``: id of a span that is not there
     yet -> the calls inside it; ``met``: call -> journal record in which the one inside it came: a second one is another call.
+
+    ``final``: nothing is told, linked.py decides at the end; only for that the spans between are kept for as long as the fold lives.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, final: bool = False) -> None:
+        self._final = final
         self.between: dict[str, tuple[str, int]] = {}
         self.waiting: dict[str, list[Inner]] = {}
         self.met: dict[str, int] = {}
@@ -64,7 +69,7 @@ class Inside:
                     self._later(row, one, found, duplicates)
             elif kind == 2 and _inner(row):
                 self._inside(row, calls, earlier, found, duplicates)
-        return found
+        return [one for one in found if one.column == _DUPLICATE] if self._final else found
 
     def _candidates(self, rows: list[Row]) -> set[str]:
         """Spans that the calls of these rows may be inside of."""
@@ -72,7 +77,7 @@ class Inside:
         found = set()
         for row in filter(_inner, rows):
             span: str | None = row["about"]
-            for _ in range(_MAX_HOPS + 1):
+            for _ in range(MAX_HOPS + 1):
                 if span is None:
                     break
                 found.add(span)
@@ -80,7 +85,7 @@ class Inside:
         return found
 
     def _above(self, span: str) -> str:
-        for _ in range(_MAX_HOPS):
+        for _ in range(MAX_HOPS):
             if span not in self.between:
                 break
             span, _ = self.between[span]
@@ -95,9 +100,9 @@ class Inside:
         said = {name: row[name] for name in (*_FILLS, *_SAID, _EXECUTED) if row[name] is not None}
         if outer not in tools or (known and known[_ORDINAL] > row[_ORDINAL]):
             self._wait(outer, (row[_EVENT], row[_ORDINAL], row[_TOOL], said))
-        elif _alike(tools[outer], row[_TOOL]) and outer not in self.met and not leads(duplicates, outer, row[_EVENT]):
+        elif alike(tools[outer], row[_TOOL]) and outer not in self.met and not leads(duplicates, outer, row[_EVENT]):
             self.met[outer], duplicates[row[_EVENT]] = row[_ORDINAL], outer
-            found.append(Extra(row[_EVENT], row[_ORDINAL], "otel_ir.duplicate_of", outer))
+            found.append(Extra(row[_EVENT], row[_ORDINAL], _DUPLICATE, outer))
             if said.get("error"):
                 failed: dict[str, Any] = {"error": True, _EXECUTED: "yes"}
                 failed |= {name: said[name] for name in ("error.type", "error.message") if name in said and not (known and known[name])}
@@ -111,11 +116,11 @@ class Inside:
     def _later(self, row: Row, inner: Inner, found: list[Extra], duplicates: dict[str, str]) -> None:
         """The outer call comes after the inner one."""
         event, _, tool, said = inner
-        if not _alike(row[_TOOL], tool) or row[_EVENT] in self.met or leads(duplicates, event, row[_EVENT]):
+        if not alike(row[_TOOL], tool) or row[_EVENT] in self.met or leads(duplicates, event, row[_EVENT]):
             return
         at = row[_ORDINAL]
         self.met[row[_EVENT]], duplicates[row[_EVENT]] = at, event
-        found.append(Extra(row[_EVENT], at, "otel_ir.duplicate_of", event))
+        found.append(Extra(row[_EVENT], at, _DUPLICATE, event))
         told = {name: row[name] for name in _SAID if row[name] is not None and (name != "error" or row[name])}
         if row[_EXECUTED] not in (None, "unknown") and said.get(_EXECUTED) != "yes":
             told[_EXECUTED] = row[_EXECUTED]
@@ -136,8 +141,9 @@ class Inside:
 
     def end_epoch(self, first: int) -> None:
         """Forgets what came before journal record ``first``, and the oldest beyond ``MAX_WAITING``."""
-        between = {span: parent for span, parent in self.between.items() if parent[1] >= first}
-        self.between = {span: between[span] for span in [*between][-MAX_WAITING:]}
+        if not self._final:
+            between = {span: parent for span, parent in self.between.items() if parent[1] >= first}
+            self.between = {span: between[span] for span in [*between][-MAX_WAITING:]}
         waiting = {span: kept for span, inner in self.waiting.items() if (kept := [one for one in inner if one[1] >= first])}
         self.waiting = {span: waiting[span] for span in [*waiting][-MAX_WAITING:]}
         self.size = sum(_size(one) for kept in self.waiting.values() for one in kept)
@@ -164,8 +170,8 @@ def _size(inner: Inner) -> int:
     return sum(len(value) for value in inner[3].values() if isinstance(value, str))
 
 
-def _alike(outer: str | None, inner: str) -> bool:
-    """Frameworks put the server's name in front of the tool's."""
+def alike(outer: str | None, inner: str) -> bool:
+    """Whether the two names are of one tool: frameworks put the server's name in front of the tool's."""
     if outer is None:
         return False
     return plain(outer) == inner or (outer.endswith(inner) and outer[-len(inner) - 1] in _SEPARATORS)
@@ -174,4 +180,4 @@ def _alike(outer: str | None, inner: str) -> bool:
 INSIDE = tuple(DIALECTS[number].name for number in sorted(_INSIDE))
 """Dialects whose tool calls may be the inside of others."""
 
-__all__ = ["INSIDE", "Inside"]
+__all__ = ["INSIDE", "MAX_HOPS", "Inside", "alike"]

@@ -58,13 +58,18 @@ def settled(events: pl.DataFrame) -> pl.DataFrame:
     for root, group in groups.items():
         members = [rows[one] | {_ID: one} for one in group if one in rows]
         if root in rows and len(members) > 1:
-            best, *others = sorted(members, key=lambda row: _rank(row, members))
-            changed += [_merged(best, others, rows[root]), *(other | {_OF: best[_ID]} for other in others)]
+            changed += together(members, rows[root])
     if not changed:
         return events
     new = pl.DataFrame(changed, schema=events.schema).select(events.columns)
     kept = events.join(new.select(_ID), on=_ID, how="anti", maintain_order="left")
     return pl.concat([kept, new])
+
+
+def together(members: list[Row], first: Row | None = None) -> list[Row]:
+    """Descriptions of one call -> the same, that which stands for it in front. ``first``: the one that was told what others say."""
+    best, *others = sorted(members, key=lambda row: _rank(row, members))
+    return [_merged(best, others, first or best), *(other | {_OF: best[_ID]} for other in others)]
 
 
 def present() -> pl.Expr:

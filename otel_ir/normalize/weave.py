@@ -38,12 +38,12 @@ class Woven:
 
 
 class Weaver:
-    """State: the open traces, and the events whose identity may still improve."""
+    """State: the open traces, and the events whose identity may still improve. ``final``: see ``Descriptions``."""
 
-    def __init__(self, limits: TraceLimits | None = None) -> None:
+    def __init__(self, limits: TraceLimits | None = None, *, final: bool = False) -> None:
         self.keys = SpanKeys()
         self.traces = Traces(limits)
-        self.calls = Descriptions(self.traces, self.keys)
+        self.calls = Descriptions(self.traces, self.keys, final=final)
         self.described: dict[int, list[tuple[int, int]]] = {}
         """key of a span that is not there yet -> what log records say about it: (number of an identity, journal record)"""
         self.opened = Opened()
