@@ -350,7 +350,17 @@ def _said(messages: list[bytes]) -> str | None:
     if content is None:
         return None
     inner = members(bytes(content).decode("utf-8", "replace"))
-    return next((inner[key] for key in ("content", "message") if key in inner), raw_text(bytes(content)))
+    return _of_one_call(next((inner[key] for key in ("content", "message") if key in inner), raw_text(bytes(content))))
+
+
+def _of_one_call(text: str | None) -> str | None:
+    """What a message of the newer conventions says of the one call in it, its arguments or its result; other texts as they are."""
+    parts = [part for one in raw_list(text or "") for part in raw_list(bytes(raws(bytes(one)).get("parts") or b"null"))]
+    said = members(bytes(parts[0]).decode("utf-8", "replace")) if len(parts) == 1 else {}
+    return said.get(_OF_PART.get(said.get("type") or "", "")) or text
+
+
+_OF_PART = {"tool_call": "arguments", "tool_call_response": "response"}
 
 
 def _scheduled(text: str) -> Members:

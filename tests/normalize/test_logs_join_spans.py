@@ -178,6 +178,17 @@ def test_content_that_was_moved_to_a_log_record_comes_back_to_its_span(*, log_fi
     assert found["gen_ai.conversation.id"] == "s-1"
 
 
+def test_content_that_was_moved_in_the_form_of_the_newer_conventions_is_the_arguments_and_the_result() -> None:
+    given = [{"role": "tool", "parts": [{"type": "tool_call", "id": "c-1", "name": "lookup", "arguments": {"id": 7}}]}]
+    came = [{"role": "tool", "parts": [{"type": "tool_call_response", "id": "c-1", "response": [{"text": "found"}]}]}]
+    sides = {side: {"messages": [{"role": "user", "content": json.dumps(said)}]} for side, said in (("input", given), ("output", came))}
+    sent = [("traces", traces(_TOOL)), ("logs", logs(_MOVED | {"body": json.dumps(sides)}, scope="strands.telemetry.tracer"))]
+    for order in (sent, sent[::-1]):
+        found = final_form(records(order)).row(0, named=True)
+        assert found["gen_ai.tool.call.arguments"] == '{"id": 7}'
+        assert found["gen_ai.tool.call.result"] == '[{"text": "found"}]'
+
+
 def test_what_a_span_says_itself_is_not_overwritten_by_its_log_record() -> None:
     said = span(_TOOL["attributes"] | {"gen_ai.tool.call.arguments": '{"id": 1}'}, id="a" * 16)
     for sent in ([("traces", traces(said)), ("logs", _moved())], [("logs", _moved()), ("traces", traces(said))]):
