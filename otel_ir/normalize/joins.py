@@ -63,6 +63,7 @@ from otel_ir.normalize.telling import (
     told_at_last,
     told_before,
 )
+from otel_ir.normalize.unasked import Unasked, first_answer
 
 MAX_CALLS_PER_TRACE = 1024
 MAX_TRACES = 100_000
@@ -74,8 +75,6 @@ MAX_HELD = 1 << 27
 """Characters of these in all traces, beyond the end of an epoch: those of the oldest are forgotten."""
 MAX_ASKED = 200_000
 """Call ids by which a result in another trace finds its call; kept beyond the end of an epoch."""
-MAX_UNASKED, MAX_UNASKED_CHARACTERS = 20_000, 4096
-"""Results that wait for a call of another trace."""
 _EARLY = (*BY_CALL, "call_id", "tool", "arguments", "time")
 
 
@@ -88,12 +87,11 @@ class Joins:
         self.verdicts: dict[str, tuple[bool, int]] = {}
         self.asked: dict[str, list[tuple[int, str, str]]] = {}
         """sender's call id -> (journal record, trace, key of the call in it), of all traces"""
-        self.unasked: dict[str, list[dict[str, Any]]] = {}
-        """sender's call id -> message rows of results whose call is in no trace yet"""
         self.decided: dict[str, tuple[int, int, str]] = {}
         """call of a trace, and what messages say of its approval -> (journal record, time of the earliest of them, first event)"""
         self.refused: dict[str, int] = {}
         """calls, by id or by what is said of them, that somebody refused -> journal record"""
+        self.unasked = Unasked()
         self.echoes = Echoes()
         self.alone = Alone()
 
@@ -247,10 +245,8 @@ class Joins:
         if key not in trace.calls and (call := self._elsewhere(row)):
             return self._ran_here(trace, call, row, found)
         told = row["stated"] and not any(one["bare"] for one in row["stated"])
-        if key not in trace.calls and (told or len(row["result"] or "") <= MAX_UNASKED_CHARACTERS):
-            keep(self.unasked.setdefault(id_key(row), []), row | {"result": None} if told else row, MAX_ALIKE)
-            if len(self.unasked) > MAX_UNASKED:
-                del self.unasked[next(iter(self.unasked))]
+        if key not in trace.calls:
+            self.unasked.add(row, told=bool(told))
         if key is None or (told and key not in trace.calls):
             return []
         if key not in trace.calls:
@@ -322,36 +318,54 @@ class Joins:
         """The oldest unanswered call without an id that says the same; it has that of the result from now on."""
         for ordinal, trace, key in self.asked.get(said_key(row, canonical(row["arguments"])), ()):
             call = self.traces[trace].calls.get(key) if trace in self.traces else None
-            if call is not None and not call.answered and call.row["call_id"] is None:
-                call.row = call.row | {"call_id": row["call_id"]}
-                self.asked.setdefault(id_key(row), []).append((ordinal, trace, key))
+            if call is not None and not call.answered and call.row["call_id"] is None and call.row["time"] < self.unasked.since(row):
+                self._name(call, row, (ordinal, trace, key))
                 return call
         return None
+
+    def _name(self, call: Call, result: dict[str, Any], place: tuple[int, str, str]) -> None:
+        """A call without an id has that of its result from now on."""
+        call.row = call.row | {"call_id": result["call_id"]}
+        self.asked.setdefault(id_key(result), []).append(place)
 
     def _answered(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         """The call was new in this record, and its result may be known from an earlier one."""
         trace = self.traces[row["trace"]]
+        if row["call_id"] is None:
+            return self._answered_unnamed(row, found)
         key = variant(trace, call_key(row), canonical(row["arguments"]))
-        if key not in trace.calls or row["call_id"] is None:
+        if key not in trace.calls:
             return []
-        call, result = trace.calls[key], None
-        for early in (trace.early, self.unasked.get(id_key(row), [])):
-            answers = (one for one in early if one["call_id"] == row["call_id"] and may_answer(one, call))
-            # Ids may come again: of several results the first one in time, as it would have been, had the call come before them.
-            fitting = min(answers, key=lambda one: (one["time"] < row["time"], one["time"]), default=None)
-            if fitting is not None:
-                early.remove(fitting)
-                result = result or fitting
-        if not self.unasked.get(id_key(row), True):
-            del self.unasked[id_key(row)]
+        call = trace.calls[key]
+        early, other = first_answer(trace.early, row, call), self.unasked.take(row, call)
+        if early is not None:
+            trace.early.remove(early)
+        result = early or other
         if result is None:
             return []
         result = result | {"ordinal": row["ordinal"], "position": row["position"]}
         there = self.traces.get(result.get("trace", row["trace"]), trace)
         if there is trace:
             return tell_result(trace, call, result, found)
-        now = {"asked": call.row["tool"], "stated": self._stated(result, call.row["tool"])}
-        return self._ran_here(there, call, result | now, found)
+        return self._ran_here(there, call, result | self._now(result, call), found)
+
+    def _answered_unnamed(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
+        """Likewise of a call to which the answer gives no id."""
+        for ordinal, trace, key in self.asked.get(said_key(row, canonical(row["arguments"])), ()):
+            call = self.traces[trace].calls.get(key) if trace in self.traces else None
+            if call is None or call.answered or call.row["call_id"] is not None or call.row["event"] != row["event"]:
+                continue
+            result = self.unasked.take(row, call)
+            if result is None:
+                return []
+            self._name(call, result, (ordinal, trace, key))
+            result = result | {"ordinal": row["ordinal"], "position": row["position"]}
+            return self._ran_here(self.traces.get(result["trace"], self.traces[trace]), call, result | self._now(result, call), found)
+        return []
+
+    def _now(self, result: dict[str, Any], call: Call) -> dict[str, Any]:
+        """What is known by now of the spans that may be those of a result, whose call was not known when it came."""
+        return {"asked": call.row["tool"], "stated": self._stated(result, call.row["tool"])}
 
     def _repeated(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         """Calls that no answer told of (echoes.py)."""
@@ -427,24 +441,25 @@ class Joins:
         self.verdicts = {key: verdict for key, verdict in self.verdicts.items() if verdict[1] >= first}
         asked = {key: newer for key, calls in self.asked.items() if (newer := [one for one in calls if one[0] >= first])}
         self.asked = {key: asked[key] for key in [*asked][-MAX_ASKED:]}
-        self.unasked = {key: kept for key, rows in self.unasked.items() if (kept := [row for row in rows if row["ordinal"] >= first])}
         decided = {key: at for key, at in self.decided.items() if at[0] >= first}
         self.decided = {key: decided[key] for key in [*decided][-MAX_ASKED:]}
         refused = [(key, at) for key, at in self.refused.items() if at >= first]
         self.refused = dict(refused[-MAX_ASKED:])
         self.guards = {key: left for key, guards in self.guards.items() if (left := [one for one in guards if one[1] >= first])}
+        self.unasked.end_epoch(first)
         self.echoes.end_epoch(first)
         self.alone.end_epoch(first)
 
     def state(self) -> bytes:
         """What a checkpoint keeps (MessagePack)."""
-        own = (self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided, self.refused)
-        return msgspec.msgpack.encode((*own, self.echoes.state(), self.alone.state()))
+        own = (self.traces, self.guards, self.verdicts, self.asked, self.decided, self.refused)
+        return msgspec.msgpack.encode((*own, self.unasked.state(), self.echoes.state(), self.alone.state()))
 
     def restore(self, state: bytes) -> None:
         """The inverse of ``state``."""
-        *own, echoes, alone = msgspec.msgpack.decode(state, type=_STATE)
-        self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided, self.refused = own
+        *own, unasked, echoes, alone = msgspec.msgpack.decode(state, type=_STATE)
+        self.traces, self.guards, self.verdicts, self.asked, self.decided, self.refused = own
+        self.unasked.restore(unasked)
         self.echoes.restore(echoes)
         self.alone.restore(alone)
 
@@ -454,9 +469,9 @@ _STATE = tuple[
     dict[str, list[tuple[str, int]]],
     dict[str, tuple[bool, int]],
     dict[str, list[tuple[int, str, str]]],
-    dict[str, list[dict[str, Any]]],
     dict[str, tuple[int, int, str]],
     dict[str, int],
+    bytes,
     bytes,
     bytes,
 ]
