@@ -52,10 +52,12 @@ from otel_ir.normalize.telling import (
     RESULT,
     TAKER,
     as_event,
+    by_result,
     is_in_trace,
     mark_changed,
     may_be_told,
     meet,
+    replaced,
     tell,
     tell_again,
     tell_name,
@@ -159,13 +161,15 @@ class Joins:
         alike = self.asked.setdefault(id_key(row) if row["call_id"] is not None else said_key(row, arguments), [])
         alike.append((row["ordinal"], row["trace"], key))
         del alike[:-MAX_ALIKE]
-        for stated in row["stated"] or ():
-            if stated["ordinal"] <= row["ordinal"] and agree(stated["text"], call.arguments):
+        known = [stated for stated in row["stated"] or () if stated["ordinal"] <= row["ordinal"]]
+        for stated in known:
+            if agree(canonical(stated["text"]), call.arguments):
                 if call.taken is None:
                     call.taken, call.met, call.bare = stated["id"], True, stated["bare"]
                 if stated["bare"]:
                     tell(stated["id"], row["ordinal"], ARGUMENTS, row["arguments"], found)
                 tell_name(call, stated["id"], stated["text"], row["ordinal"], found)
+        self._compare(trace, row, known)
         if call.met:
             return []
         for waiting in sorted(trace.waiting, key=lambda one: one.parent != row["parent"]):
@@ -180,6 +184,15 @@ class Joins:
         if not call.met and (event := self.alone.of(call)):
             meet(call, event | {"ordinal": row["ordinal"]}, found)
         return []
+
+    def _compare(self, trace: Trace, row: dict[str, Any], stated: list[dict[str, Any]]) -> None:
+        """Whether what spans and results say of a new call's id is of it, or of another one with that id."""
+        if row["call_id"] is not None:
+            said = [canonical(one["text"]) for one in stated]
+            early = [one for one in trace.early if (one["call_id"], one["tool"]) == (row["call_id"], row["tool"])]
+            said += [canonical(one["arguments"]) for one in early]
+            if said and None not in said:
+                mark_changed(trace, row["call_id"], row["tool"], said)
 
     def _event(self, event: dict[str, Any], found: list[Extra]) -> None:
         if event["type"] == "guardrail":
@@ -201,8 +214,8 @@ class Joins:
                 tell_name(call, event["id"], event["arguments"], event["ordinal"], found)
             elif (key := key_of(event["call_id"], event["tool"])) in trace.away:
                 tell_again(trace.away.pop(key), event, None, found)
-            else:
-                mark_changed(trace, event["call_id"], event["tool"])
+            elif not replaced(trace, event, found):
+                mark_changed(trace, event["call_id"], event["tool"], [arguments])
             if call is not None or event["dialect"] not in NAMELESS:
                 return
         named = event["call_id"] is not None
@@ -244,13 +257,15 @@ class Joins:
             return []
         if key not in trace.calls and (call := self._elsewhere(row)):
             return self._ran_here(trace, call, row, found)
-        told = row["stated"] and not any(one["bare"] for one in row["stated"])
+        said = canonical(row["arguments"])
+        stated = [one for one in row["stated"] or () if agree(canonical(one["text"]), said)]
+        told = bool(stated) and not any(one["bare"] for one in stated)
         if key not in trace.calls:
-            self.unasked.add(row, told=bool(told))
+            self.unasked.add(row, told=told)
         if key is None or (told and key not in trace.calls):
             return []
         if key not in trace.calls:
-            mark_changed(trace, row["call_id"], row["tool"])
+            mark_changed(trace, row["call_id"], row["tool"], [said])
             # Its call may still come; or the request repeats a call that was made before our time, or in another trace.
             size = sum(len(one["result"] or "") for one in trace.early) + len(row["result"] or "")
             if size <= MAX_EARLY_CHARACTERS:
@@ -395,8 +410,9 @@ class Joins:
         ]
         away, left = self._away([(name, call) for name, _, call in open_ if call.row["call_id"] is None]), []
         for name, key, call in open_:
-            more = {"ordinal": ordinal, "executed": self._came(name, key, call), "duplicate_of": away.get(id(call))}
-            left += as_event(self.traces[name], call, more)
+            more = {"executed": self._came(name, key, call), "duplicate_of": away.get(id(call))}
+            more |= by_result(call.later) if call.later is not None else {}
+            left += as_event(self.traces[name], call, more | {"ordinal": ordinal})
         return left, self._later(ordinal)
 
     def _later(self, ordinal: int) -> list[Extra]:

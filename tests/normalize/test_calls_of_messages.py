@@ -153,3 +153,24 @@ def test_calls_without_ids_that_say_the_same_have_the_results_in_the_order_of_ti
     sent = [nameless(10, [7], {}), nameless(20, [7], first), nameless(30, [], first | second)]
     found = of_models([sent[at] for at in order])
     assert found == [(10, "c0", '{"n": 7}', "failed", "yes"), (20, "c1", '{"n": 7}', "gone", "yes")]
+
+
+def edited(*, answered: bool) -> list[bytes]:
+    """A person had the tool called with other arguments than the model asked for."""
+    tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "wipe", "gen_ai.tool.call.id": "c"}
+    tool |= {"gen_ai.tool.call.arguments": '{"path": "/tmp/x"}', "gen_ai.tool.call.result": "gone"}
+    back = {"type": "tool_call_response", "id": "c", "response": "A person changed this call."}
+    spans = [
+        said("chat", [], [ASKED], id="1" * 16, parent="5" * 16, start=NOW + 1, end=NOW + 2),
+        span(tool, id="3" * 16, parent="5" * 16, start=NOW + 3, end=NOW + 4),
+        said("chat", [ASKED, back] if answered else [], [], id="4" * 16, parent="5" * 16, start=NOW + 5, end=NOW + 6),
+    ]
+    return [traces(one, scope=AF) for one in spans]
+
+
+@pytest.mark.parametrize("order", [*permutations(range(3))])
+def test_a_call_made_with_other_arguments_than_the_model_asked_for_is_not_that_one(order: tuple[int, ...]) -> None:
+    ran = ("wipe", None, "yes", '{"path": "/tmp/x"}', "gone")
+    for answered in (False, True):
+        sent = edited(answered=answered)
+        assert calls(final(*(sent[at] for at in order))) == [ran]
