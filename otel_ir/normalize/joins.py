@@ -64,6 +64,7 @@ from otel_ir.normalize.telling import (
     tell_result,
     told_at_last,
     told_before,
+    told_more,
 )
 from otel_ir.normalize.unasked import Unasked, first_answer
 
@@ -154,6 +155,7 @@ class Joins:
         key = variant(trace, call_key(row), arguments) or nameless(row, trace)
         if key in trace.calls:
             told_at_last(trace.calls[key], row, found)
+            told_more(trace.calls[key], row, found)
             return told_before(trace.calls[key], row)
         if key is None or len(trace.calls) >= MAX_CALLS_PER_TRACE:
             return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from otel_ir.normalize.calls import Call, Extra, Trace, agree, others
+from otel_ir.normalize.calls import Call, Extra, Trace, agree, canonical, only, others
 from otel_ir.normalize.json_text import members
 
 BY_CALL = ("ordinal", "position", "result", "error", "executed", "proof")
@@ -92,11 +92,22 @@ def told_at_last(call: Call, row: dict[str, Any], found: list[Extra]) -> None:
             found.append(Extra(call.taken, row["ordinal"], column, value, fill=call.met))
 
 
+def told_more(call: Call, row: dict[str, Any], found: list[Extra]) -> None:
+    """Another answer gives the arguments of a call, which the one that told of it first leaves out."""
+    if call.arguments is not None or row["arguments"] is None:
+        return
+    call.arguments = canonical(row["arguments"])
+    call.row, call.only = call.row | {"arguments": row["arguments"]}, only(call.arguments)
+    if call.taken is not None:
+        tell(call.taken, row["ordinal"], ARGUMENTS, row["arguments"], found)
+
+
 def told_before(call: Call, row: dict[str, Any]) -> list[dict[str, Any]]:
     """A call stands where it was told of first, in time; where its event stands elsewhere, this is the event's second description."""
     if row["time"] >= call.row["time"]:
         return []
-    call.row = row | {"call_id": call.row["call_id"] or row["call_id"]}
+    kept = {"arguments": call.row["arguments"]} if row["arguments"] is None else {}
+    call.row = row | kept | {"call_id": call.row["call_id"] or row["call_id"]}
     if call.taken is None or call.met:
         return []
     return [call.row | {"id": f"{row['event']}#{call.taken}", "duplicate_of": call.taken}]

@@ -174,3 +174,13 @@ def test_a_call_made_with_other_arguments_than_the_model_asked_for_is_not_that_o
     for answered in (False, True):
         sent = edited(answered=answered)
         assert calls(final(*(sent[at] for at in order))) == [ran]
+
+
+@pytest.mark.parametrize("order", [*permutations(range(3))])
+def test_a_call_has_the_arguments_of_whichever_answer_gives_them(order: tuple[int, ...]) -> None:
+    bare = {name: ASKED[name] for name in ("type", "id", "name")}
+    back = {"type": "tool_call_response", "id": "c", "response": "gone"}
+    told = ([], [bare]), ([], [ASKED]), ([bare, back], [])
+    spans = [said("chat", *parts, id=f"{at}" * 16, start=NOW + at, end=NOW + at) for at, parts in enumerate(told, start=1)]
+    sent = [traces(one, scope=AF) for one in spans]
+    assert calls(final(*(sent[at] for at in order))) == [("wipe", None, "yes", '{"path": "/data"}', "gone")]
