@@ -19,8 +19,8 @@ from otel_ir.normalize.sources import nulls, pick
 PREFIX = "otel_ir.arguments."
 LENGTH = ".length"
 _OWN = "otel_ir.arguments.size"
-MAX_BARE = 4096
-"""Bytes of a bare argument that is looked for in messages."""
+MAX_BARE, MAX_SHORT = 4096, 512
+"""Bytes of arguments that are compared with those in messages: of a bare one, and of all."""
 _MAX_DEPTH = 64
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
 _OPEN_STRING = re.compile(r'"(?:[^"\\]|\\.)*+\\?', re.DOTALL)
@@ -135,7 +135,11 @@ def mend(text: str) -> str:
     return text.removesuffix(",") + "".join(reversed(stack))
 
 
-def bare_texts(arguments: pl.Series) -> pl.Series:
-    """Arguments of tools with a single one, which some frameworks give as they are, without its name; null where it is something else."""
-    bare = ~arguments.str.contains(r'\A\s*(?:[{\["]|\z)') & (arguments.str.len_bytes() <= MAX_BARE)
-    return arguments.zip_with(bare.fill_null(value=False), pl.Series([None], dtype=pl.String))
+def short_texts(arguments: pl.Series) -> pl.Series:
+    """Arguments that tell calls apart which share an id: of a tool with a single one, which some frameworks give as it is, without its
+    name; short ones in whatever form. Null where they are empty or longer.
+    """
+    size = arguments.str.len_bytes()
+    short = (size <= MAX_SHORT) | (~arguments.str.contains(r'\A\s*[{\["]') & (size <= MAX_BARE))
+    short &= ~arguments.str.contains(r"\A\s*\z")
+    return arguments.zip_with(short.fill_null(value=False), pl.Series([None], dtype=pl.String))

@@ -28,7 +28,7 @@ class Call:
     ``met``: whether a span describes it; while false, ``taken`` is an event made of messages. ``answered``: a result was seen.
     ``later``: the message row of a result in another trace, where a span of the call's own describes it.
     ``bare``: whether the event may lack arguments or result. ``changed``: the call was made with other arguments than the model asked for,
-    for a person may edit what they approve. ``only``: the value of its only argument.
+    for a person may edit what they approve. ``only``: the value of its only argument. ``until``: when a result was seen first, ns.
     """
 
     row: dict[str, Any]
@@ -41,6 +41,7 @@ class Call:
     changed: bool = False
     later: dict[str, Any] | None = None
     only: str | None = None
+    until: int | None = None
 
 
 @dataclass(slots=True)

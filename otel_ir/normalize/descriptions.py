@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from otel_ir.model import EVENT_SCHEMA, TOLD_COLUMNS
-from otel_ir.normalize.arguments import argument_columns, bare_texts, is_argument
+from otel_ir.normalize.arguments import argument_columns, is_argument, short_texts
 from otel_ir.normalize.calls import MAX_ALIKE, Extra
 from otel_ir.normalize.columns import LOG_MARK, scoped_id
 from otel_ir.normalize.few import Mask, is_among, is_null
@@ -236,7 +236,7 @@ class Descriptions:
         columns = [pick(events[name], rows).alias(to) for name, to in named]
         bare = is_null(events["otel_ir.handoff.to"]) & is_among(events["event.type"], ("handoff",))
         bare |= is_null(events["gen_ai.tool.call.arguments"]) | is_null(events["gen_ai.tool.call.result"])
-        text = bare_texts(pick(events["gen_ai.tool.call.arguments"], rows)).alias("text")
+        text = short_texts(pick(events["gen_ai.tool.call.arguments"], rows)).alias("text")
         self.stated = self.stated.vstack(pl.DataFrame([pl.Series("call", made[rows]), *columns, pl.Series("bare", bare[rows]), text]))
         if self.stated.n_chunks() > _MAX_CHUNKS:
             self.stated = self.stated.rechunk()

@@ -52,17 +52,21 @@ from otel_ir.normalize.telling import (
     RESULT,
     TAKER,
     as_event,
+    by_result,
     is_in_trace,
     mark_changed,
     may_be_told,
     meet,
+    replaced,
     tell,
     tell_again,
     tell_name,
     tell_result,
     told_at_last,
     told_before,
+    told_more,
 )
+from otel_ir.normalize.unasked import Unasked, first_answer
 
 MAX_CALLS_PER_TRACE = 1024
 MAX_TRACES = 100_000
@@ -74,8 +78,6 @@ MAX_HELD = 1 << 27
 """Characters of these in all traces, beyond the end of an epoch: those of the oldest are forgotten."""
 MAX_ASKED = 200_000
 """Call ids by which a result in another trace finds its call; kept beyond the end of an epoch."""
-MAX_UNASKED, MAX_UNASKED_CHARACTERS = 20_000, 4096
-"""Results that wait for a call of another trace."""
 _EARLY = (*BY_CALL, "call_id", "tool", "arguments", "time")
 
 
@@ -88,12 +90,11 @@ class Joins:
         self.verdicts: dict[str, tuple[bool, int]] = {}
         self.asked: dict[str, list[tuple[int, str, str]]] = {}
         """sender's call id -> (journal record, trace, key of the call in it), of all traces"""
-        self.unasked: dict[str, list[dict[str, Any]]] = {}
-        """sender's call id -> message rows of results whose call is in no trace yet"""
         self.decided: dict[str, tuple[int, int, str]] = {}
         """call of a trace, and what messages say of its approval -> (journal record, time of the earliest of them, first event)"""
         self.refused: dict[str, int] = {}
         """calls, by id or by what is said of them, that somebody refused -> journal record"""
+        self.unasked = Unasked()
         self.echoes = Echoes()
         self.alone = Alone()
 
@@ -154,6 +155,7 @@ class Joins:
         key = variant(trace, call_key(row), arguments) or nameless(row, trace)
         if key in trace.calls:
             told_at_last(trace.calls[key], row, found)
+            told_more(trace.calls[key], row, found)
             return told_before(trace.calls[key], row)
         if key is None or len(trace.calls) >= MAX_CALLS_PER_TRACE:
             return []
@@ -161,13 +163,15 @@ class Joins:
         alike = self.asked.setdefault(id_key(row) if row["call_id"] is not None else said_key(row, arguments), [])
         alike.append((row["ordinal"], row["trace"], key))
         del alike[:-MAX_ALIKE]
-        for stated in row["stated"] or ():
-            if stated["ordinal"] <= row["ordinal"] and agree(stated["text"], call.arguments):
+        known = [stated for stated in row["stated"] or () if stated["ordinal"] <= row["ordinal"]]
+        for stated in known:
+            if agree(canonical(stated["text"]), call.arguments):
                 if call.taken is None:
                     call.taken, call.met, call.bare = stated["id"], True, stated["bare"]
                 if stated["bare"]:
                     tell(stated["id"], row["ordinal"], ARGUMENTS, row["arguments"], found)
                 tell_name(call, stated["id"], stated["text"], row["ordinal"], found)
+        self._compare(trace, row, known)
         if call.met:
             return []
         for waiting in sorted(trace.waiting, key=lambda one: one.parent != row["parent"]):
@@ -182,6 +186,15 @@ class Joins:
         if not call.met and (event := self.alone.of(call)):
             meet(call, event | {"ordinal": row["ordinal"]}, found)
         return []
+
+    def _compare(self, trace: Trace, row: dict[str, Any], stated: list[dict[str, Any]]) -> None:
+        """Whether what spans and results say of a new call's id is of it, or of another one with that id."""
+        if row["call_id"] is not None:
+            said = [canonical(one["text"]) for one in stated]
+            early = [one for one in trace.early if (one["call_id"], one["tool"]) == (row["call_id"], row["tool"])]
+            said += [canonical(one["arguments"]) for one in early]
+            if said and None not in said:
+                mark_changed(trace, row["call_id"], row["tool"], said)
 
     def _event(self, event: dict[str, Any], found: list[Extra]) -> None:
         if event["type"] == "guardrail":
@@ -203,8 +216,8 @@ class Joins:
                 tell_name(call, event["id"], event["arguments"], event["ordinal"], found)
             elif (key := key_of(event["call_id"], event["tool"])) in trace.away:
                 tell_again(trace.away.pop(key), event, None, found)
-            else:
-                mark_changed(trace, event["call_id"], event["tool"])
+            elif not replaced(trace, event, found):
+                mark_changed(trace, event["call_id"], event["tool"], [arguments])
             if call is not None or event["dialect"] not in NAMELESS:
                 return
         named = event["call_id"] is not None
@@ -246,15 +259,15 @@ class Joins:
             return []
         if key not in trace.calls and (call := self._elsewhere(row)):
             return self._ran_here(trace, call, row, found)
-        told = row["stated"] and not any(one["bare"] for one in row["stated"])
-        if key not in trace.calls and (told or len(row["result"] or "") <= MAX_UNASKED_CHARACTERS):
-            keep(self.unasked.setdefault(id_key(row), []), row | {"result": None} if told else row, MAX_ALIKE)
-            if len(self.unasked) > MAX_UNASKED:
-                del self.unasked[next(iter(self.unasked))]
+        said = canonical(row["arguments"])
+        stated = [one for one in row["stated"] or () if agree(canonical(one["text"]), said)]
+        told = bool(stated) and not any(one["bare"] for one in stated)
+        if key not in trace.calls:
+            self.unasked.add(row, told=told)
         if key is None or (told and key not in trace.calls):
             return []
         if key not in trace.calls:
-            mark_changed(trace, row["call_id"], row["tool"])
+            mark_changed(trace, row["call_id"], row["tool"], [said])
             # Its call may still come; or the request repeats a call that was made before our time, or in another trace.
             size = sum(len(one["result"] or "") for one in trace.early) + len(row["result"] or "")
             if size <= MAX_EARLY_CHARACTERS:
@@ -322,36 +335,54 @@ class Joins:
         """The oldest unanswered call without an id that says the same; it has that of the result from now on."""
         for ordinal, trace, key in self.asked.get(said_key(row, canonical(row["arguments"])), ()):
             call = self.traces[trace].calls.get(key) if trace in self.traces else None
-            if call is not None and not call.answered and call.row["call_id"] is None:
-                call.row = call.row | {"call_id": row["call_id"]}
-                self.asked.setdefault(id_key(row), []).append((ordinal, trace, key))
+            if call is not None and not call.answered and call.row["call_id"] is None and call.row["time"] < self.unasked.since(row):
+                self._name(call, row, (ordinal, trace, key))
                 return call
         return None
+
+    def _name(self, call: Call, result: dict[str, Any], place: tuple[int, str, str]) -> None:
+        """A call without an id has that of its result from now on."""
+        call.row = call.row | {"call_id": result["call_id"]}
+        self.asked.setdefault(id_key(result), []).append(place)
 
     def _answered(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         """The call was new in this record, and its result may be known from an earlier one."""
         trace = self.traces[row["trace"]]
+        if row["call_id"] is None:
+            return self._answered_unnamed(row, found)
         key = variant(trace, call_key(row), canonical(row["arguments"]))
-        if key not in trace.calls or row["call_id"] is None:
+        if key not in trace.calls:
             return []
-        call, result = trace.calls[key], None
-        for early in (trace.early, self.unasked.get(id_key(row), [])):
-            answers = (one for one in early if one["call_id"] == row["call_id"] and may_answer(one, call))
-            # Ids may come again: of several results the first one in time, as it would have been, had the call come before them.
-            fitting = min(answers, key=lambda one: (one["time"] < row["time"], one["time"]), default=None)
-            if fitting is not None:
-                early.remove(fitting)
-                result = result or fitting
-        if not self.unasked.get(id_key(row), True):
-            del self.unasked[id_key(row)]
+        call = trace.calls[key]
+        early, other = first_answer(trace.early, row, call), self.unasked.take(row, call)
+        if early is not None:
+            trace.early.remove(early)
+        result = early or other
         if result is None:
             return []
         result = result | {"ordinal": row["ordinal"], "position": row["position"]}
         there = self.traces.get(result.get("trace", row["trace"]), trace)
         if there is trace:
             return tell_result(trace, call, result, found)
-        now = {"asked": call.row["tool"], "stated": self._stated(result, call.row["tool"])}
-        return self._ran_here(there, call, result | now, found)
+        return self._ran_here(there, call, result | self._now(result, call), found)
+
+    def _answered_unnamed(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
+        """Likewise of a call to which the answer gives no id."""
+        for ordinal, trace, key in self.asked.get(said_key(row, canonical(row["arguments"])), ()):
+            call = self.traces[trace].calls.get(key) if trace in self.traces else None
+            if call is None or call.answered or call.row["call_id"] is not None or call.row["event"] != row["event"]:
+                continue
+            result = self.unasked.take(row, call)
+            if result is None:
+                return []
+            self._name(call, result, (ordinal, trace, key))
+            result = result | {"ordinal": row["ordinal"], "position": row["position"]}
+            return self._ran_here(self.traces.get(result["trace"], self.traces[trace]), call, result | self._now(result, call), found)
+        return []
+
+    def _now(self, result: dict[str, Any], call: Call) -> dict[str, Any]:
+        """What is known by now of the spans that may be those of a result, whose call was not known when it came."""
+        return {"asked": call.row["tool"], "stated": self._stated(result, call.row["tool"])}
 
     def _repeated(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         """Calls that no answer told of (echoes.py)."""
@@ -381,8 +412,9 @@ class Joins:
         ]
         away, left = self._away([(name, call) for name, _, call in open_ if call.row["call_id"] is None]), []
         for name, key, call in open_:
-            more = {"ordinal": ordinal, "executed": self._came(name, key, call), "duplicate_of": away.get(id(call))}
-            left += as_event(self.traces[name], call, more)
+            more = {"executed": self._came(name, key, call), "duplicate_of": away.get(id(call))}
+            more |= by_result(call.later) if call.later is not None else {}
+            left += as_event(self.traces[name], call, more | {"ordinal": ordinal})
         return left, self._later(ordinal)
 
     def _later(self, ordinal: int) -> list[Extra]:
@@ -427,24 +459,25 @@ class Joins:
         self.verdicts = {key: verdict for key, verdict in self.verdicts.items() if verdict[1] >= first}
         asked = {key: newer for key, calls in self.asked.items() if (newer := [one for one in calls if one[0] >= first])}
         self.asked = {key: asked[key] for key in [*asked][-MAX_ASKED:]}
-        self.unasked = {key: kept for key, rows in self.unasked.items() if (kept := [row for row in rows if row["ordinal"] >= first])}
         decided = {key: at for key, at in self.decided.items() if at[0] >= first}
         self.decided = {key: decided[key] for key in [*decided][-MAX_ASKED:]}
         refused = [(key, at) for key, at in self.refused.items() if at >= first]
         self.refused = dict(refused[-MAX_ASKED:])
         self.guards = {key: left for key, guards in self.guards.items() if (left := [one for one in guards if one[1] >= first])}
+        self.unasked.end_epoch(first)
         self.echoes.end_epoch(first)
         self.alone.end_epoch(first)
 
     def state(self) -> bytes:
         """What a checkpoint keeps (MessagePack)."""
-        own = (self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided, self.refused)
-        return msgspec.msgpack.encode((*own, self.echoes.state(), self.alone.state()))
+        own = (self.traces, self.guards, self.verdicts, self.asked, self.decided, self.refused)
+        return msgspec.msgpack.encode((*own, self.unasked.state(), self.echoes.state(), self.alone.state()))
 
     def restore(self, state: bytes) -> None:
         """The inverse of ``state``."""
-        *own, echoes, alone = msgspec.msgpack.decode(state, type=_STATE)
-        self.traces, self.guards, self.verdicts, self.asked, self.unasked, self.decided, self.refused = own
+        *own, unasked, echoes, alone = msgspec.msgpack.decode(state, type=_STATE)
+        self.traces, self.guards, self.verdicts, self.asked, self.decided, self.refused = own
+        self.unasked.restore(unasked)
         self.echoes.restore(echoes)
         self.alone.restore(alone)
 
@@ -454,9 +487,9 @@ _STATE = tuple[
     dict[str, list[tuple[str, int]]],
     dict[str, tuple[bool, int]],
     dict[str, list[tuple[int, str, str]]],
-    dict[str, list[dict[str, Any]]],
     dict[str, tuple[int, int, str]],
     dict[str, int],
+    bytes,
     bytes,
     bytes,
 ]

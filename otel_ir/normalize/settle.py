@@ -35,6 +35,7 @@ _PLACE = (
 """Columns that belong to one description, not to the call."""
 _FAR = ("rejected", "yes", "pending_approval", "unknown")
 _CAME = ("gen_ai.tool.call.result", "otel_ir.result.size", "error", "error.type", "error.message")
+_RESULT = ("gen_ai.tool.call.result", "otel_ir.result.size", "otel_ir.executed")
 _ARGUMENTS = "gen_ai.tool.call.arguments"
 _GIVEN = (_ARGUMENTS, "otel_ir.arguments.size")
 _ELSEWHERE = frozenset(dialect.name for dialect in DIALECTS if f"={ANYWHERE}" in dialect.call)
@@ -48,7 +49,7 @@ def settled(events: pl.DataFrame) -> pl.DataFrame:
     """Final events (event frame, with all that was told of each) -> the same rows; of each call the one that stands for it says everything,
     and the others name it as ``otel_ir.duplicate_of``.
     """
-    events = _at_their_models(events)
+    events = _apart(_at_their_models(events))
     again = _resumed(events)
     if events[_OF].null_count() == events.height and not again:
         return events
@@ -135,6 +136,14 @@ def _says_itself(best: Row, first: Row, name: str) -> bool:
     return name in _CAME or (name in _GIVEN and (best[_ARGUMENTS] or "").startswith("{"))
 
 
+def _is_span(row: Row) -> bool:
+    return bool(row["otel_ir.dialect"] != _MESSAGES)
+
+
+def _came(row: Row) -> Row:
+    return {name: row[name] for name in _CAME if row[name] is not None}
+
+
 def _outcome(row: Row) -> int:
     """How sure it is what came of the call: what a span says of its own run is, else a refusal; any text may speak of refusals."""
     executed = row["otel_ir.executed"]
@@ -167,6 +176,32 @@ def _at_their_models(events: pl.DataFrame) -> pl.DataFrame:
     ).select(events.columns)
 
 
+def _apart(events: pl.DataFrame) -> pl.DataFrame:
+    """Calls that ran in the trace in which their model asked for them, and again in that of the result, which is the second one's.
+
+    While spans come in, both are descriptions of the event that messages made of the call.
+    """
+    calls = events.filter(pl.col(_KIND) == "tool_call")
+    asked = calls.filter((pl.col("otel_ir.dialect") == _MESSAGES) & pl.col(_OF).is_null())
+    spans = calls.filter((pl.col("otel_ir.dialect") != _MESSAGES) & pl.col(_OF).is_not_null())
+    if asked.is_empty() or spans.is_empty():
+        return events
+    told = [pl.col(name).alias(f"{name} told") for name in ("trace_id", *_RESULT)]
+    spans = spans.join(asked.select(pl.col(_ID).alias(_OF), *told), on=_OF)
+    at_home = pl.col("trace_id") == pl.col("trace_id told")
+    ran = spans.filter(at_home & (pl.col("otel_ir.executed") == "yes"))[_OF].unique()
+    away = spans.filter(~at_home & pl.col(_OF).is_in(ran.implode()))
+    if away.is_empty():
+        return events
+    lacks = pl.col(_RESULT[0]).is_null()
+    filled = [pl.when(lacks).then(f"{name} told").otherwise(name).alias(name) for name in _RESULT]
+    left = events.filter(~pl.col(_ID).is_in(away[_ID].implode()))
+    twice = pl.col(_ID).is_in(away[_OF].implode())
+    left = left.with_columns(pl.when(~twice).then(name).alias(name) for name in (*_CAME, "otel_ir.executed"))
+    away = away.with_columns(*filled, pl.lit(None, dtype=pl.String).alias(_OF)).select(events.columns)
+    return pl.concat([left, away])
+
+
 def _merged(best: Row, others: list[Row], first: Row) -> Row:
     found = dict(best)
     for name, value in best.items():
@@ -182,11 +217,14 @@ def _merged(best: Row, others: list[Row], first: Row) -> Row:
         found |= {name: named[name] for name in _GIVEN}
     if first[_KIND] != best[_KIND]:
         found["otel_ir.executed"] = best["otel_ir.executed"]
-    elif found["otel_ir.executed"] != "rejected":
+    elif found["otel_ir.executed"] == "rejected":
+        # What a span says of the refusal counts, not what another one said while the call waited.
+        found |= next((_came(one) for one in (best, *others) if one["otel_ir.executed"] == "rejected" and _is_span(one)), {})
+    else:
         came = min((best, *others), key=_outcome)
         found["otel_ir.executed"] = came["otel_ir.executed"]
-        if came is not best and came["otel_ir.dialect"] != _MESSAGES:
-            found |= {name: came[name] for name in _CAME if came[name] is not None}
+        if came is not best and _is_span(came):
+            found |= _came(came)
     if found["otel_ir.executed"] in ("rejected", "pending_approval"):
         found["error"] = False  # of a tool that did not run
     who = min([best, *others], key=_knows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from otel_ir.normalize.calls import Call, Extra, Trace, others
+from otel_ir.normalize.calls import Call, Extra, Trace, agree, canonical, only, others
 from otel_ir.normalize.json_text import members
 
 BY_CALL = ("ordinal", "position", "result", "error", "executed", "proof")
@@ -58,6 +58,16 @@ def tell_again(taken: str, event: dict[str, Any], arguments: str | None, found: 
     found += [Extra(taken, event["ordinal"], column, value) for column, value in said.items() if value is not None]
 
 
+def replaced(trace: Trace, event: dict[str, Any], found: list[Extra]) -> bool:
+    """Whether the span ran instead of a call of its id, between the model's answer and the result, and so describes that call's event."""
+    for call in others(trace, event["call_id"], event["tool"]):
+        if call.taken is not None and not call.met and call.row["time"] <= int(event["start"] or 0) <= (call.until or 0):
+            tell_again(call.taken, event, None, found)
+            call.met = True
+            return True
+    return False
+
+
 def _said(event: dict[str, Any]) -> dict[str, Any]:
     """What a span says of a call, which counts for more than what messages say: they only repeat it."""
     ran = event["error"] or event["result"] is not None or event["executed"] == "yes"
@@ -82,11 +92,22 @@ def told_at_last(call: Call, row: dict[str, Any], found: list[Extra]) -> None:
             found.append(Extra(call.taken, row["ordinal"], column, value, fill=call.met))
 
 
+def told_more(call: Call, row: dict[str, Any], found: list[Extra]) -> None:
+    """Another answer gives the arguments of a call, which the one that told of it first leaves out."""
+    if call.arguments is not None or row["arguments"] is None:
+        return
+    call.arguments = canonical(row["arguments"])
+    call.row, call.only = call.row | {"arguments": row["arguments"]}, only(call.arguments)
+    if call.taken is not None:
+        tell(call.taken, row["ordinal"], ARGUMENTS, row["arguments"], found)
+
+
 def told_before(call: Call, row: dict[str, Any]) -> list[dict[str, Any]]:
     """A call stands where it was told of first, in time; where its event stands elsewhere, this is the event's second description."""
     if row["time"] >= call.row["time"]:
         return []
-    call.row = row | {"call_id": call.row["call_id"] or row["call_id"]}
+    kept = {"arguments": call.row["arguments"]} if row["arguments"] is None else {}
+    call.row = row | kept | {"call_id": call.row["call_id"] or row["call_id"]}
     if call.taken is None or call.met:
         return []
     return [call.row | {"id": f"{row['event']}#{call.taken}", "duplicate_of": call.taken}]
@@ -97,22 +118,36 @@ def is_in_trace(event: str | None, row: dict[str, Any]) -> bool:
     return event is not None and row["trace_id"] is not None and f"{row['trace_id']}/" in event
 
 
-def mark_changed(trace: Trace, call_id: str, tool: str | None) -> None:
-    """A call with this id was made, but with other arguments than the model's calls with that id."""
-    for call in others(trace, call_id, tool):
-        call.changed = True
+def mark_changed(trace: Trace, call_id: str, tool: str | None, said: list[str | None]) -> None:
+    """Whether a call with this id was made with other arguments than any of the model's calls with that id.
+
+    ``said``: the arguments, as spans and results of this id give them.
+    """
+    calls = others(trace, call_id, tool)
+    changed = any(not any(agree(one, call.arguments) for call in calls) for one in said)
+    for call in calls:
+        call.changed = changed
 
 
 def tell_result(trace: Trace, call: Call, result: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
     """The event of a call that ran and that nothing describes yet. ``result``: the message row of the result."""
     first, call.answered = not call.answered, True
+    call.until = min(result["time"], call.until or result["time"])
     if call.taken is not None:
         if first and (call.bare or not call.met):
             tell(call.taken, result["ordinal"], RESULT, result["result"], found)
             tell(call.taken, result["ordinal"], EXECUTED, result["executed"], found)
         return []
+    if call.changed:
+        call.later = result  # the span that differs is what ran, unless its own call comes
+        return []
+    return as_event(trace, call, by_result(result))
+
+
+def by_result(result: dict[str, Any]) -> dict[str, Any]:
+    """What a result says of a call that nothing else describes."""
     more = {name: result[name] for name in BY_CALL}
-    return as_event(trace, call, more if result["proof"] or result["executed"] != "yes" else more | {"executed": "unknown"})
+    return more if result["proof"] or result["executed"] != "yes" else more | {"executed": "unknown"}
 
 
 def as_event(trace: Trace, call: Call, more: dict[str, Any]) -> list[dict[str, Any]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from itertools import permutations
 from typing import Any
 
 import polars as pl
+import pytest
 from normalize.otlp_maker import NOW, TRACE, span, traces
 
 from otel_ir.model import Record
@@ -114,19 +116,71 @@ def test_where_every_call_that_runs_has_a_span_a_result_alone_is_no_proof() -> N
         assert [(one[0], one[2]) for one in calls(events)] == [("wipe", executed)]
 
 
-def test_a_result_finds_a_call_without_an_id_by_what_it_says() -> None:
+LITELLM = {"gen_ai.operation.name": "chat", "gen_ai.output.messages": '[{"role": "assistant", "parts": []}]'}
+
+
+def nameless(at: int, asks: list[int], told: dict[str, tuple[int, str]]) -> bytes:
     """LiteLLM: each model call is a trace, an answer gives its calls no ids, and the next request has them; results are text parts."""
-    base = {"gen_ai.operation.name": "chat", "gen_ai.output.messages": '[{"role": "assistant", "parts": []}]'}
     answer = {
-        f"gen_ai.completion.{at}.function_call.{key}": value
-        for at in (0, 1)
-        for key, value in (("name", "wipe"), ("arguments", f'{{"n": {at}}}'))
+        f"gen_ai.completion.{number}.function_call.{key}": value
+        for number, n in enumerate(asks)
+        for key, value in (("name", "wipe"), ("arguments", f'{{"n": {n}}}'))
     }
-    asked = [{"id": f"c{at}", "type": "function", "function": {"name": "wipe", "arguments": f'{{"n":{at}}}'}} for at in (0, 1)]
-    back = [{"role": "tool", "parts": [{"type": "text", "content": f"gone {at}"}], "tool_call_id": f"c{at}"} for at in (0, 1)]
-    told = json.dumps([{"role": "assistant", "parts": [], "tool_calls": asked}, *back])
-    later = [span(base | {"gen_ai.input.messages": told}, id=f"{at}" * 16, trace=f"{at}" * 32) for at in (2, 3)]
-    events = final(*(traces(one, scope="litellm") for one in (span(base | answer, name="litellm_request"), *later)))
-    found = events.filter(pl.col("event.type") == "tool_call")
-    columns = ("gen_ai.tool.call.id", "gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "otel_ir.executed")
-    assert found.select(columns).rows() == [(f"c{at}", f'{{"n": {at}}}', f"gone {at}", "yes") for at in (0, 1)]
+    asked = [{"id": key, "type": "function", "function": {"name": "wipe", "arguments": f'{{"n":{n}}}'}} for key, (n, _) in told.items()]
+    back = [{"role": "tool", "parts": [{"type": "text", "content": text}], "tool_call_id": key} for key, (_, text) in told.items()]
+    said = json.dumps([{"role": "assistant", "parts": [], "tool_calls": asked}, *back])
+    request = {"gen_ai.input.messages": said} if told else {}
+    one = span(LITELLM | answer | request, name="litellm_request", id=f"{at:016x}", trace=f"{at:032x}", start=NOW + at, end=NOW + at + 1)
+    return traces(one, scope="litellm")
+
+
+def of_models(requests: list[bytes]) -> list[tuple[Any, ...]]:
+    events = final(*requests)
+    columns = ("trace_id", "gen_ai.tool.call.id", "gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "otel_ir.executed")
+    return sorted((int(row[0], 16), *row[1:]) for row in events.filter(pl.col("event.type") == "tool_call").select(columns).rows())
+
+
+@pytest.mark.parametrize("order", [*permutations(range(3))])
+def test_a_result_finds_a_call_without_an_id_by_what_it_says(order: tuple[int, ...]) -> None:
+    told = {f"c{n}": (n, f"gone {n}") for n in (0, 1)}
+    sent = [nameless(10, [0, 1], {}), nameless(20, [], told), nameless(30, [], told)]
+    assert of_models([sent[at] for at in order]) == [(10, f"c{n}", f'{{"n": {n}}}', f"gone {n}", "yes") for n in (0, 1)]
+
+
+@pytest.mark.parametrize("order", [*permutations(range(3))])
+def test_calls_without_ids_that_say_the_same_have_the_results_in_the_order_of_time(order: tuple[int, ...]) -> None:
+    first, second = {"c0": (7, "failed")}, {"c1": (7, "gone")}
+    sent = [nameless(10, [7], {}), nameless(20, [7], first), nameless(30, [], first | second)]
+    found = of_models([sent[at] for at in order])
+    assert found == [(10, "c0", '{"n": 7}', "failed", "yes"), (20, "c1", '{"n": 7}', "gone", "yes")]
+
+
+def edited(*, answered: bool) -> list[bytes]:
+    """A person had the tool called with other arguments than the model asked for."""
+    tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "wipe", "gen_ai.tool.call.id": "c"}
+    tool |= {"gen_ai.tool.call.arguments": '{"path": "/tmp/x"}', "gen_ai.tool.call.result": "gone"}
+    back = {"type": "tool_call_response", "id": "c", "response": "A person changed this call."}
+    spans = [
+        said("chat", [], [ASKED], id="1" * 16, parent="5" * 16, start=NOW + 1, end=NOW + 2),
+        span(tool, id="3" * 16, parent="5" * 16, start=NOW + 3, end=NOW + 4),
+        said("chat", [ASKED, back] if answered else [], [], id="4" * 16, parent="5" * 16, start=NOW + 5, end=NOW + 6),
+    ]
+    return [traces(one, scope=AF) for one in spans]
+
+
+@pytest.mark.parametrize("order", [*permutations(range(3))])
+def test_a_call_made_with_other_arguments_than_the_model_asked_for_is_not_that_one(order: tuple[int, ...]) -> None:
+    ran = ("wipe", None, "yes", '{"path": "/tmp/x"}', "gone")
+    for answered in (False, True):
+        sent = edited(answered=answered)
+        assert calls(final(*(sent[at] for at in order))) == [ran]
+
+
+@pytest.mark.parametrize("order", [*permutations(range(3))])
+def test_a_call_has_the_arguments_of_whichever_answer_gives_them(order: tuple[int, ...]) -> None:
+    bare = {name: ASKED[name] for name in ("type", "id", "name")}
+    back = {"type": "tool_call_response", "id": "c", "response": "gone"}
+    told = ([], [bare]), ([], [ASKED]), ([bare, back], [])
+    spans = [said("chat", *parts, id=f"{at}" * 16, start=NOW + at, end=NOW + at) for at, parts in enumerate(told, start=1)]
+    sent = [traces(one, scope=AF) for one in spans]
+    assert calls(final(*(sent[at] for at in order))) == [("wipe", None, "yes", '{"path": "/data"}', "gone")]

@@ -1,0 +1,93 @@
+"""Results that came before their call, of whatever trace of the same service it will be.
+
+A request repeats the ids of the calls whose results it carries; an answer may tell of its calls without ids. So a result is found by its
+id, and by what its request says of the call: of results that say the same, the first in time that is later than the call is the call's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from otel_ir.normalize.calls import MAX_ALIKE, Call, canonical, id_key, may_answer, said_key
+
+MAX_UNASKED, MAX_UNASKED_CHARACTERS = 20_000, 4096
+"""Results that wait for a call of another trace."""
+
+Row = dict[str, Any]
+
+
+class Unasked:
+    """State. ``results``: sender's call id -> message rows; ``said``: what is said of the call -> sender's call ids of such rows."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, list[Row]] = {}
+        self.said: dict[str, list[str]] = {}
+
+    def add(self, row: Row, *, told: bool) -> None:
+        """A result whose call is in no trace yet. ``told``: whether a span told the result itself."""
+        if not told and len(row["result"] or "") > MAX_UNASKED_CHARACTERS:
+            return
+        key = id_key(row)
+        _keep_first(self.results.setdefault(key, []), row | {"result": None} if told else row)
+        if row["tool"] is not None and row["arguments"] is not None:
+            ids = self.said.setdefault(said_key(row, canonical(row["arguments"])), [])
+            if key not in ids and len(ids) < MAX_ALIKE:
+                ids.append(key)
+        if len(self.results) > MAX_UNASKED:
+            del self.results[next(iter(self.results))]
+        if len(self.said) > MAX_UNASKED:
+            del self.said[next(iter(self.said))]
+
+    def since(self, row: Row) -> int:
+        """When the result was told of first, ns."""
+        return min([row["time"], *(one["time"] for one in self.results.get(id_key(row), ()) if one["tool"] == row["tool"])])
+
+    def take(self, row: Row, call: Call) -> Row | None:
+        """The result of a call that a message row tells of; it waits no longer."""
+        if row["call_id"] is not None:
+            found = first_answer(self.results.get(id_key(row), []), row, call)
+        else:
+            waiting = [one for key in self.said.get(said_key(row, call.arguments), ()) for one in self.results.get(key, ())]
+            later = [one for one in waiting if one["time"] > row["time"] and may_answer(one, call)]
+            found = min(later, key=lambda one: int(one["time"]), default=None)
+        if found is not None:
+            self._forget(found)
+        return found
+
+    def _forget(self, row: Row) -> None:
+        self.results[id_key(row)].remove(row)
+        if not self.results[id_key(row)]:
+            del self.results[id_key(row)]
+
+    def end_epoch(self, first: int) -> None:
+        """Forgets what came before journal record ``first``."""
+        self.results = {key: kept for key, rows in self.results.items() if (kept := [row for row in rows if row["ordinal"] >= first])}
+        self.said = {key: kept for key, ids in self.said.items() if (kept := [one for one in ids if one in self.results])}
+
+    def state(self) -> bytes:
+        """What a checkpoint keeps (MessagePack)."""
+        return msgspec.msgpack.encode((self.results, self.said))
+
+    def restore(self, state: bytes) -> None:
+        """The inverse of ``state``."""
+        self.results, self.said = msgspec.msgpack.decode(state, type=tuple[dict[str, list[Row]], dict[str, list[str]]])
+
+
+def _keep_first(results: list[Row], row: Row) -> None:
+    """Of requests that repeat a result, the first in time tells of it."""
+    what = ("call_id", "tool", "arguments", "result")
+    for at, known in enumerate(results):
+        if all(known[name] == row[name] for name in what):
+            if row["time"] < known["time"]:
+                results[at] = row
+            return
+    if len(results) < MAX_ALIKE:
+        results.append(row)
+
+
+def first_answer(results: list[Row], row: Row, call: Call) -> Row | None:
+    """Ids may come again: of several results the first one in time, as it would have been, had the call come before them."""
+    answers = (one for one in results if one["call_id"] == row["call_id"] and may_answer(one, call))
+    return min(answers, key=lambda one: (one["time"] < row["time"], one["time"]), default=None)
