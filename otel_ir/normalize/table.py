@@ -88,7 +88,8 @@ class Unwrap(NamedTuple):
     """Look into the value of ``source`` with the unwrapper ``via`` (``unwrap.py``); it gives ``members`` (sources ``source#member``).
 
     Only values that match the regular expression ``needs`` are looked at: unwrapping costs a step of Python per value. ``beside``: a
-    second source, whose text (null where it is not there) the unwrapper gets as well.
+    second source, whose text (null where it is not there) the unwrapper gets as well. ``unless``: a source; where it is there, it says
+    what the unwrapper would find.
     """
 
     source: str
@@ -97,6 +98,7 @@ class Unwrap(NamedTuple):
     needs: str = ""
     event: str | None = None
     beside: str = ""
+    unless: str = ""
 
 
 class Remedy(NamedTuple):
@@ -236,7 +238,7 @@ class Dialect:
         """Every source that the table names (repetitions included)."""
         for column in self.columns:
             yield from (source for _, source in self.sources_of(column))
-        yield from (source for one in self.unwrap for source in (one.source, one.beside) if source)
+        yield from (source for one in self.unwrap for source in (one.source, one.beside, one.unless) if source)
         yield from self.call
         yield from self.reads
         yield from (condition(text).source for logs in (False, True) for text in self.conditions(logs=logs))
