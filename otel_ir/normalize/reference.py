@@ -117,6 +117,8 @@ def dialects_markdown() -> str:
         "* What another record says of a call is told of its event: arguments, result, failure, and that it ran.",
         "* A call that waits for a person is an event, `pending_approval`, once everything was read, or when a later run tells what came",
         "  of it; `unknown` where that says neither that it ran nor that somebody refused.",
+        "* Once everything was read, a span without a call id is told of a result that nobody asked for, if that may be of no other span:",
+        "  a run that goes on after a person decided brings it back in another trace.",
         "* A call that somebody refused is an event, `rejected`. Where only the refusal names it, by tool and id, that event is made of",
         "  the refusal, once everything was read.",
         "* A tool call below a tool call is the same one where a framework calls a tool of that name through MCP. What an MCP server says",

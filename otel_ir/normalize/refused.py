@@ -19,10 +19,12 @@ _SAME = ("otel_ir.tenant", "otel_ir.sender", _CALL)
 def with_refused(events: pl.DataFrame) -> pl.DataFrame:
     """Settled events -> the same, and a rejected ``tool_call`` for each refusal of a call that is none of them.
 
-    A refusal names its tool and its call's id. An event with that id is the call, unless it is of another conversation.
+    A refusal names its tool and its call's id. An event with that id is the call, unless it is of another conversation. Where messages
+    tell of a refusal, they tell of the call as well.
     """
     refusals = events.filter(
         pl.col(_KIND) == "approval",
+        pl.col("otel_ir.dialect") != "messages",
         pl.col(_DECISION).str.contains(_REFUSED),
         pl.col("otel_ir.duplicate_of").is_null() & pl.col(_CALL).is_not_null() & pl.col(_TOOL).is_not_null(),
     )
