@@ -154,6 +154,7 @@ def _facts(dialect: Dialect) -> list[str]:
         "Tool calls are also read from LLM messages": dialect.messages or "",
         "For": dialect.signal or "",
         "One call, what its id is unique within": _listed(dialect.call),
+        "Siblings, though of no trace, are log records that share": _listed(dialect.within),
         "Said better by another description of the call": _listed(dialect.weak),
         "A model call of an instrumentation may be the same, provider": dialect.inner or "",
         "Unwrapped": ", ".join(unwrapped),

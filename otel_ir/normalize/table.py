@@ -142,6 +142,7 @@ class Dialect:
     ``remedies``: what to switch on at the emitter where columns stay empty, the best first; ``otel-ir doctor`` says it.
     ``call``: sources; the first value together with the call's id (of a model call: the response's) says that two records describe the
     same call; ``ANYWHERE`` leaves that to the tool and the time. ``weak``: columns in which what another description says counts more.
+    ``within``: sources; log records without a trace that share these values are siblings: of one agent's run.
     ``nameless``: its messages give no ids of calls, while its tool spans may.
     ``nested``: a model call directly under a model call is the same one. ``inside``: so is a tool call under a tool call, whoever's.
     ``hosts``: below the span of a hand-off stands what the agent does that it goes to.
@@ -173,6 +174,7 @@ class Dialect:
     remedies: tuple[Remedy, ...] = ()
     call: tuple[str, ...] = ()
     weak: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
     inner: str | None = None
     nested: bool = False
     nameless: bool = False
@@ -240,6 +242,7 @@ class Dialect:
             yield from (source for _, source in self.sources_of(column))
         yield from (source for one in self.unwrap for source in (one.source, one.beside, one.unless) if source)
         yield from self.call
+        yield from self.within
         yield from self.reads
         yield from (condition(text).source for logs in (False, True) for text in self.conditions(logs=logs))
 
