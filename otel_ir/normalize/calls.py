@@ -46,13 +46,18 @@ class Call:
 
 @dataclass(slots=True)
 class Waiting:
-    """A tool event that has no call id yet; or one that has (``named``), whose call the messages may tell of without an id."""
+    """A tool event that has no call id yet; or one that has (``named``), whose call the messages may tell of without an id.
+
+    ``ran``: whether it says so itself; ``start`` in ns.
+    """
 
     event: str
     tool: str
     parent: str | None
     arguments: str | None
     named: bool = False
+    ran: bool = False
+    start: int = 0
 
 
 @dataclass(slots=True)

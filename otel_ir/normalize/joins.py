@@ -7,7 +7,7 @@
 * A call that no span describes becomes a ``tool_call`` event of its own when another request carries its result back (that is the proof
   that it ran), or, without proof, when everything was read. The first span that comes even later is its duplicate, and what it says counts.
 * So does a call that only later requests repeat, because the model's answers are silent about their calls (``echoes.py``).
-* A tool span that stands alone is of a call in another trace (``alone.py``).
+* A tool span that stands alone is of a call in another trace (``alone.py``); what is known of others at last: ``left_over.py``.
 * A guardrail's verdict may stand on the span above it (``tripped``).
 
 Calls repeat in every later request, and arrive before the tool span (the model's span ends first); but any of them may come in any order.
@@ -45,6 +45,7 @@ from otel_ir.normalize.calls import (
 )
 from otel_ir.normalize.echoes import Echoes
 from otel_ir.normalize.join_rows import NAMELESS
+from otel_ir.normalize.left_over import left_over
 from otel_ir.normalize.telling import (
     ARGUMENTS,
     BY_CALL,
@@ -232,7 +233,8 @@ class Joins:
                 found.append(Extra(event["id"], event["ordinal"], "gen_ai.tool.call.id", call.row["call_id"]))
             meet(call, event, found)
         elif event["tool"] and len(trace.waiting) < MAX_CALLS_PER_TRACE:
-            trace.waiting.append(Waiting(event["id"], event["tool"], event["parent"], arguments, named))
+            ran = event["executed"] == "yes"
+            trace.waiting.append(Waiting(event["id"], event["tool"], event["parent"], arguments, named, ran, event["start"]))
 
     def _far(self, event: dict[str, Any], found: list[Extra]) -> Call | None:
         """The call of another trace that a span which stands alone is of (alone.py)."""
@@ -415,7 +417,7 @@ class Joins:
             more = {"executed": self._came(name, key, call), "duplicate_of": away.get(id(call))}
             more |= by_result(call.later) if call.later is not None else {}
             left += as_event(self.traces[name], call, more | {"ordinal": ordinal})
-        return left, self._later(ordinal)
+        return left, self._later(ordinal) + left_over(self.traces, self.unasked.results, ordinal)
 
     def _later(self, ordinal: int) -> list[Extra]:
         """The spans of the results' own traces are told, else those that waited."""

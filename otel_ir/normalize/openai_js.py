@@ -3,7 +3,8 @@
 * OpenInference adds up the parts of a stream as if one answer had one call: ids, names and arguments of several run together. The
   arguments are JSON and come apart; the names do with the tools that the request offers, the ids, which are of one length, with these.
 * OpenLLMetry keeps the input of a request to the Responses API as one text, and of its answer no calls. A request brings back what the
-  answer before it asked for, so the newest of its calls are read there; the others were in earlier requests.
+  answer before it asked for, so the newest of its calls are read there; the others were in earlier requests. What the application or the
+  user adds behind the results is no answer yet.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _OFFERED = re.compile(r"llm\.tools\.\d{1,9}\.tool\.json_schema")
 _DECODER = json.JSONDecoder()
 _MAX_TEXT, _MAX_WAYS = 1 << 20, 64
 _ASKS, _ANSWERS = ("function_call", "reasoning"), "function_call_output"
+_ADDS = ("user", "system", "developer")
 
 
 def read_run_together(sources: Sources, where: Mask) -> list[tuple[int, Call]]:
@@ -105,11 +107,14 @@ def read_items(sources: Sources, where: Mask) -> list[tuple[int, Call]]:
 
 
 def _newest(text: str) -> Iterator[Call]:
-    """The calls, and the results behind them, with which the input ends."""
+    """The calls, and the results behind them, with which the input ends, but for what was added."""
     for message in raw_list(text)[:1]:
         for part in raw_list(bytes(raws(bytes(message)).get("parts") or b"null"))[:1]:
             items = [members(bytes(item)) for item in raw_list(members(bytes(part)).get("content") or "")[-MAX_MESSAGES:]]
-            end = begin = len(items)
+            begin = len(items)
+            while begin and items[begin - 1].get("role") in _ADDS:
+                begin -= 1
+            end = begin
             while begin and items[begin - 1].get("type") == _ANSWERS:
                 begin -= 1
             results, end = items[begin:end], begin

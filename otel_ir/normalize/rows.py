@@ -43,6 +43,8 @@ NODE_SCHEMA = pl.Schema(
 )
 DESCRIBES = "describes"
 """``event_type`` of the node of a log record that describes the very span it names; other records stand below their span."""
+AROUND = "\x1f"
+"""In the parent of a node that is no span's id."""
 TELL_SCHEMA = pl.Schema([*EVENT_SCHEMA.items(), *dict.fromkeys(("signal", "call", "about"), pl.String()).items(), ("dialect", pl.Int64())])
 """A description of a call: the event's columns; ``signal``: span or log; ``call``: what its id is unique within, null where the table does
 not say; ``about``: id of the event of the span in which it stands (span: its parent; log: the span it names); ``dialect``: its number."""
@@ -119,12 +121,23 @@ class Rows:
         describing = pl.Series([not dialect.call for dialect in DIALECTS])[pl.Series(self._chosen)]
         kinds = pl.DataFrame({"kind": self._kinds, "describes": describing & pl.Series(np.isin(self._codes, _DESCRIBING))})
         return {
-            "parent_span_id": rows["span_id"],
+            "parent_span_id": self._around().fill_null(rows["span_id"]),
             "span_id": pl.Series(digest).cast(pl.String),
             "start": rows["time"],
             "end": rows["observed"],
             "event_type": kinds.select(pl.when("describes").then(pl.lit(DESCRIBES)).otherwise("kind"))["literal"],
         }
+
+    def _around(self) -> pl.Series:
+        """In place of a span around it, what a log record without a trace says that it stands in (``Dialect.within``)."""
+        rows, around = self._batch.rows, nulls(self._batch.rows.height)
+        for index in np.unique(self._chosen).tolist():
+            if DIALECTS[index].within and rows["trace_id"].null_count():
+                parts = [self._service.fill_null(""), *(self._sources.column(source) for source in DIALECTS[index].within)]
+                named = pl.DataFrame([one.alias(str(at)) for at, one in enumerate(parts)])
+                mine = rows["trace_id"].is_null() & pl.Series(self._chosen == index)
+                around = named.select(pl.concat_str(pl.all(), separator=AROUND).alias("around"))["around"].zip_with(mine, around)
+        return around
 
     def tells(self, frame: pl.DataFrame) -> pl.DataFrame:
         """``TELL_SCHEMA`` rows of the events (``frame``, details among them) that describe a call in one way of several."""

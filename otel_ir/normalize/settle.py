@@ -110,10 +110,11 @@ def _root(event: str, of: dict[str, str], roots: dict[str, str]) -> str:
 def _resumed(events: pl.DataFrame) -> list[list[str]]:
     """Calls that waited for a person in one trace, and went on in another: ids of their events, the one that began first in front.
 
-    The call's id, tool and conversation are the same, and so are the arguments that both give; at most one of them is known to have run.
+    The call's id, tool and conversation are the same, and so are the arguments that both give; not each is a span that says that it ran.
     """
     calls = events.filter((pl.col(_KIND) == "tool_call") & pl.all_horizontal(pl.col(name).is_not_null() for name in _NAMES_A_CALL))
-    several = (pl.col("trace_id").n_unique() > 1) & ((pl.col("otel_ir.executed") == "yes").not_().any())
+    ran = (pl.col("otel_ir.executed") == "yes") & (pl.col("otel_ir.dialect") != _MESSAGES)
+    several = (pl.col("trace_id").n_unique() > 1) & (ran.not_().any())
     calls = calls.filter(several.over(_SCOPE, *_NAMES_A_CALL)).sort("start_time", _ID)
     found = []
     for _, group in calls.group_by(*_SCOPE, *_NAMES_A_CALL, maintain_order=True):

@@ -109,6 +109,8 @@ class Sources:
         """Adds the sources ``source#member`` for the rows in ``where``; only values that match ``step.needs`` are looked at."""
         rows, positions = self.places(step.source)
         kept = where[rows]
+        if step.unless:
+            kept &= ~self.has(step.unless)[rows]
         rows, positions = rows[kept], positions[kept]
         values = self.gather(positions)
         if step.needs and len(rows):

@@ -88,7 +88,8 @@ class Unwrap(NamedTuple):
     """Look into the value of ``source`` with the unwrapper ``via`` (``unwrap.py``); it gives ``members`` (sources ``source#member``).
 
     Only values that match the regular expression ``needs`` are looked at: unwrapping costs a step of Python per value. ``beside``: a
-    second source, whose text (null where it is not there) the unwrapper gets as well.
+    second source, whose text (null where it is not there) the unwrapper gets as well. ``unless``: a source; where it is there, it says
+    what the unwrapper would find.
     """
 
     source: str
@@ -97,6 +98,7 @@ class Unwrap(NamedTuple):
     needs: str = ""
     event: str | None = None
     beside: str = ""
+    unless: str = ""
 
 
 class Remedy(NamedTuple):
@@ -140,6 +142,7 @@ class Dialect:
     ``remedies``: what to switch on at the emitter where columns stay empty, the best first; ``otel-ir doctor`` says it.
     ``call``: sources; the first value together with the call's id (of a model call: the response's) says that two records describe the
     same call; ``ANYWHERE`` leaves that to the tool and the time. ``weak``: columns in which what another description says counts more.
+    ``within``: sources; log records without a trace that share these values are siblings: of one agent's run.
     ``nameless``: its messages give no ids of calls, while its tool spans may.
     ``nested``: a model call directly under a model call is the same one. ``inside``: so is a tool call under a tool call, whoever's.
     ``hosts``: below the span of a hand-off stands what the agent does that it goes to.
@@ -171,6 +174,7 @@ class Dialect:
     remedies: tuple[Remedy, ...] = ()
     call: tuple[str, ...] = ()
     weak: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
     inner: str | None = None
     nested: bool = False
     nameless: bool = False
@@ -236,8 +240,9 @@ class Dialect:
         """Every source that the table names (repetitions included)."""
         for column in self.columns:
             yield from (source for _, source in self.sources_of(column))
-        yield from (source for one in self.unwrap for source in (one.source, one.beside) if source)
+        yield from (source for one in self.unwrap for source in (one.source, one.beside, one.unless) if source)
         yield from self.call
+        yield from self.within
         yield from self.reads
         yield from (condition(text).source for logs in (False, True) for text in self.conditions(logs=logs))
 

@@ -100,7 +100,7 @@ def _node_call(text: str) -> Members:
 def _traceloop_input(text: str) -> Members:
     """What OpenLLMetry keeps of a tool's input: LangChain's ``{input_str, tags, metadata, inputs, kwargs}`` or MCP's ``{tool_name,
     arguments}`` and ``{method, params: {name, arguments}}`` -> ``arguments``, ``id``, ``tool``, and of the metadata ``agent``,
-    ``conversation``, ``user``, ``to``.
+    ``conversation``, ``user``, ``to``. Of the input of a chain or a graph, which has no ``input_str``, conversation and user only.
     """
     outer = raws(text)
     if "tool_name" in outer and "arguments" in outer:
@@ -108,16 +108,15 @@ def _traceloop_input(text: str) -> Members:
     if bytes(outer.get("method") or b"") == b'"tools/call"':
         asked = members(bytes(outer.get("params") or b"null").decode("utf-8", "replace"))
         return {"arguments": asked.get("arguments"), "tool": asked.get("name")}
-    if "input_str" not in outer:
-        return {}
     said, more = (members(bytes(outer.get(name) or b"null").decode("utf-8", "replace")) for name in ("metadata", "kwargs"))
+    who = {"conversation": said.get("session_id") or said.get("thread_id"), "user": said.get("user_id")}
+    if "input_str" not in outer:
+        return who
     inputs, string = raw_text(bytes(outer.get("inputs") or b"null")), raw_text(bytes(outer["input_str"]))
-    return {
+    return who | {
         "arguments": inputs if inputs is not None else _python_literal(string or "").get("value", string),
         "id": more.get("tool_call_id"),
         "agent": said.get("lc_agent_name"),
-        "conversation": said.get("session_id") or said.get("thread_id"),
-        "user": said.get("user_id"),
         "to": said.get("__handoff_destination"),
     }
 

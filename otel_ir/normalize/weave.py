@@ -19,7 +19,7 @@ from otel_ir.normalize.few import FEW, is_among, is_null
 from otel_ir.normalize.hashes import Keys, Numbers, mixed
 from otel_ir.normalize.identity import TraceLimits, Traces
 from otel_ir.normalize.opened import IDENTITY_BITS, LACKS, OPEN_SCHEMA, Opened, identity, lacks, nobody, with_nobody
-from otel_ir.normalize.rows import DESCRIBES, pick_rows
+from otel_ir.normalize.rows import AROUND, DESCRIBES, pick_rows
 from otel_ir.normalize.slots import FIELDS, SAID, SLOT
 from otel_ir.normalize.span_keys import SpanKeys, where
 
@@ -64,6 +64,7 @@ class Weaver:
         lent = self.traces.lend(*self._offers(nodes, keys, parents, identities))
         events, extras, moved = self.calls.fold(events, nodes, calls, tells, keys, None if rows is None else scopes[rows])
         again = self.traces.reopen(*self.opened.move(moved)) if moved else lent[:0]
+        moved |= _around(events, nodes, parents)
         woven, touched = self._first(*self._place(events, None if rows is None else parents[rows], moved))
         patches = self.opened.patch(self.traces.changes(np.concatenate([changed, lent, again, touched]), since))
         return Woven(woven, self._learn(patches, extras, since))
@@ -192,6 +193,17 @@ class Weaver:
         if first is not None:
             self.described = {key: kept for key, said in self.described.items() if (kept := [one for one in said if one[1] >= first])}
         return first
+
+
+def _around(events: pl.DataFrame, nodes: pl.DataFrame, parents: Keys) -> dict[str, int]:
+    """The slots of log records without a trace that say what they stand in (``Dialect.within``): event -> key."""
+    if not nodes["trace_id"].null_count():
+        return {}
+    within = nodes.select("ordinal", "position", pl.Series("slot", parents)).filter(
+        nodes["trace_id"].is_null() & nodes["parent_span_id"].str.contains(AROUND, literal=True)
+    )
+    here = {"ordinal": "otel_ir.journal.ordinal", "position": "otel_ir.journal.position"}
+    return dict(events.join(within, left_on=[*here.values()], right_on=[*here], how="inner").select(_EVENT, "slot").iter_rows())
 
 
 def _awaits_more() -> pl.Expr:

@@ -66,7 +66,9 @@ def output(call_id: str) -> dict[str, Any]:
 def test_calls_of_the_responses_api_are_read_where_they_are_brought_back_and_once(order: tuple[int, ...]) -> None:
     said: list[dict[str, Any]] = [{"role": "user", "content": "x"}, item("c1"), output("c1")]
     more = [*said, {"type": "reasoning", "summary": []}, item("c2"), item("c3"), output("c3"), output("c2")]
-    sent = [asking(1, said), asking(2, more), asking(3, [*more, {"role": "user", "content": "y"}])]
+    said.append({"role": "user", "content": [{"type": "input_image"}]})
+    answered = [{"type": "message", "role": "assistant", "content": "done"}, {"role": "user", "content": "y"}]
+    sent = [asking(1, said), asking(2, more), asking(3, [*more, *answered])]
     records = [Record(at, "traces", 2 * NOW, traces(sent[n], scope=TRACELOOP)) for at, n in enumerate(order, start=1)]
     found = final_form(records)
     calls = found.filter(found["event.type"] == "tool_call").sort("gen_ai.tool.call.id")

@@ -6,7 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from normalize.otlp_maker import event, normalized, span, traces
+from normalize.otlp_maker import NOW, event, normalized, span, traces
+
+from otel_ir.model import Record
+from otel_ir.offline import final_form
 
 AGENTS, LANGCHAIN = "traceloop.openai_agents", "opentelemetry.instrumentation.langchain"
 ASSOCIATED = "traceloop.association.properties."
@@ -162,3 +165,29 @@ def test_a_hand_off_of_a_graph_under_the_conventions() -> None:
 def test_the_function_around_a_supervisors_agents_is_no_agent() -> None:
     said = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "call_agent"}
     assert normalized(traces(span(said), scope="opentelemetry.instrumentation.genai.langchain")).events.is_empty()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "attributes", "expected"),
+    [
+        ({"session_id": "s", "thread_id": "t", "user_id": "u"}, {}, ("s", "u")),
+        ({"thread_id": "t"}, {}, ("t", None)),
+        ({"session_id": "s", "user_id": "u"}, {f"{ASSOCIATED}session_id": "a"}, ("a", None)),
+        ({}, {}, (None, None)),
+    ],
+)
+def test_a_call_that_never_ran_is_of_the_conversation_that_the_run_names(
+    metadata: dict[str, str], attributes: dict[str, str], expected: tuple[str | None, str | None]
+) -> None:
+    kept = {
+        "inputs": {"messages": [{"content": {"metadata": {"session_id": "said", "user_id": "said"}}}]},
+        "tags": [],
+        "metadata": metadata,
+    }
+    run = span({"traceloop.span.kind": "workflow", "traceloop.entity.input": json.dumps(kept)} | attributes, id="1" * 16)
+    call = "gen_ai.completion.0.tool_calls.0."
+    asked = {"llm.request.type": "chat", f"{call}id": "c1", f"{call}name": "look_up", f"{call}arguments": "{}"}
+    model = span(asked, id="2" * 16, parent="1" * 16)
+    found = final_form([Record(1, "traces", 2 * NOW, traces(run, model, scope=LANGCHAIN))])
+    calls = found.filter(found["event.type"] == "tool_call").select("gen_ai.conversation.id", "user.id")
+    assert calls.rows() == [expected]

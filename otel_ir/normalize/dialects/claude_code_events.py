@@ -44,6 +44,8 @@ DIALECT = Dialect(
     },
     error=("success=false", "@event=api_error|claude_code.api_error"),
     call=("agent_id", "session.id"),
+    # Of a sub-agent's records only those of its model calls have its name.
+    within=("session.id", "agent_id"),
     weak=("gen_ai.tool.name",),
     remedies=REMEDIES,
 )

@@ -12,6 +12,8 @@ _CLASSES = (
     *("RunnableWithMessageHistory", "AgentExecutor", "LLMChain", "RetrievalQA", "ConversationChain", "StuffDocumentsChain"),
 )
 """Names that a workflow has when nobody named it."""
+_SESSION = "traceloop.association.properties.session_id"
+_OF_A_RUN = r'(?s)^\{"inputs":.*"metadata": ?\{.*"(?:session_id|thread_id|user_id)"'
 
 DIALECT = TRACELOOP.but(
     name="traceloop.langchain",
@@ -20,6 +22,8 @@ DIALECT = TRACELOOP.but(
     markers=(),
     unwrap=(
         *TRACELOOP.unwrap,
+        # Before 0.5x models' spans have no association properties, and of a call that never ran there is no tool's span either.
+        Unwrap("traceloop.entity.input", "traceloop input", ("conversation", "user"), needs=_OF_A_RUN, unless=_SESSION),
         *(
             Unwrap("traceloop.entity.path", "graph of '.tools'", ("rest",), needs=r"\.tools$", event=event)
             for event in ("tool_call", "handoff")
