@@ -32,7 +32,11 @@ def incidents(
 
     Works while the server runs and when it does not.
 
-    Examples: `otel-ir incidents`, `otel-ir incidents INC-20260101120000-5f3c1a --format json`
+    Examples:
+
+        otel-ir incidents
+        otel-ir incidents INC-20260101120000-5f3c1a --format json
+
     """
     with closing(open_ledger(data, ledger)) as book:
         if incident is None:
