@@ -42,7 +42,7 @@ def incidents(
         if incident is None:
             rows = [row.to_row() for row in book.incidents(limit=limit)]
             columns = ("opened_at", "incident_id", "agent.threat.detection.severity", "state", "otel_ir.agent.id", "title")
-            print_rows(rows, form, columns=columns)
+            print_rows(rows, form, columns=columns, nothing="no incident yet: an alert opens one (`otel-ir alerts`)")
             return
         facts = find(book, incident)
     if form is Format.TABLE:

@@ -92,7 +92,8 @@ def list_rules(rules: Rules = None, pipeline: Pipelines = None, placeholders: Pl
     for error in library.errors:
         print_error(error)
     columns = ("severity", "stage", "signal", "title", "kind", "service", "alerts", "tags", "id")
-    print_rows([_row(library, entry) for entry in library.entries if entry.id in library.compiled], form, columns=columns)
+    rows = [_row(library, entry) for entry in library.entries if entry.id in library.compiled]
+    print_rows(rows, form, columns=columns, nothing="there are no rules" + (" without errors" if library.errors else f" in {rules}"))
     if not library.compiled:
         raise typer.Exit(EXIT_FAILED)
 
