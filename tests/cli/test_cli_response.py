@@ -15,6 +15,7 @@ from respond.life import Life, make_alert
 from typer.testing import CliRunner
 
 from otel_ir.cli import app
+from otel_ir.store import AgentRow
 
 POLICY = "verify: {within: 0.2, recheck: 1, stale: 2}\nttl: 100\nwatch: 50\nsafety: {protected: ['pay/*']}\n"
 AGENT = "helpdesk/agent-1"
@@ -135,6 +136,44 @@ def test_one_action_is_let_go_of_and_the_others_hold(place: Place) -> None:
     assert (row["verb"], row["state"]) == ("revoke_tools", "released")
     assert {row["verb"]: row["state"] for row in place.json("actions")} == {"revoke_tools": "released", "pause_agent": "verified"}
     assert place.json("incidents")[0]["state"] == "contained"
+
+
+def _seen(place: Place, *agents: str, tenant: str = "") -> None:
+    common: dict[str, Any] = {
+        "tenant": tenant,
+        "name": None,
+        "fingerprint": None,
+        "models": (),
+        "tools": (),
+        "first_seen": 1,
+        "last_seen": 1,
+    }
+    place.life.ledger.saw_agents([AgentRow(agent_id=one, service=one.partition("/")[0], **common) for one in agents])
+
+
+@pytest.mark.parametrize(("agent", "hint"), [
+    ("helpdesk/triag", "did you mean helpdesk/triage, helpdesk/triage-2?"),
+    ("helpdesc/triage", "did you mean helpdesk/triage, helpdesk/triage-2?"),
+    ("triage", "did you mean helpdesk/triage?"),
+    ("pay/roll", "`otel-ir agents` lists those that were"),
+    ("acme/bot", "it was, as one of tenant 'acme': --tenant acme"),
+])  # fmt: skip
+def test_an_agent_that_was_never_seen_is_warned_of_and_contained_in_advance(place: Place, agent: str, hint: str) -> None:
+    _seen(place, "helpdesk/triage", "helpdesk/triage-2", "shop/basket\x1b[2K")
+    _seen(place, "acme/bot", tenant="acme")
+    done = place.run("contain", agent, "--reason", "odd", "--wait", "0")
+    first, *_ = done.stderr.splitlines()
+    assert first == f"warning: {agent} was never seen; {hint}"
+    assert done.exit_code == 1, "no server takes the order; the warning changes nothing"
+    assert place.life.ledger.find_order(1) is not None
+
+
+def test_an_agent_that_was_seen_is_not_warned_of(place: Place) -> None:
+    place.serve()
+    _seen(place, AGENT)
+    assert "warning" not in place.run("contain", AGENT, "--reason", "odd").stderr
+    place.life.alert(place.responder, make_alert(2))  # known by its alert, not in the roster yet
+    assert "warning" not in place.run("contain", "helpdesk/agent-2", "--reason", "odd").stderr
 
 
 @pytest.mark.parametrize(("agent", "more", "message"), [
