@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from otel_ir.cli.output import EXIT_FAILED, Format, fail, name, note, print_error, print_rows
+from otel_ir.cli.output import EXIT_FAILED, Format, fail, name, note, print_error, print_rows, with_detail
 from otel_ir.cli.stores import DATA, Data, Form, Url, open_ledger, person, running_server
 
 if TYPE_CHECKING:
@@ -53,15 +53,15 @@ def contain(
         )
         if unseen := _never_seen(book, agent, tenant):
             note(f"warning: {unseen}")
-        told = _carried_out(book, order, data, wait)
-        rows = [row for row in _settled(book, told.incident_id, wait) if row.requested_at >= order.at or row.state in IN_FORCE]
-    print_rows([row.to_row() for row in rows], form, columns=_COLUMNS)
+        incident = _carried_out(book, order, data, wait).incident_id
+        rows = [row for row in _settled(book, incident, wait) if row.requested_at >= order.at or row.state in IN_FORCE]
+    print_rows([row.to_row() if form is Format.TABLE else with_detail(row.to_row()) for row in rows], form, columns=_COLUMNS)
     verified = [row for row in rows if row.state is ActionState.VERIFIED]
     if verified:
-        note(f"{told.incident_id}: {agent} is contained: {len(verified)} of {len(rows)} steps verified")
-        note(f"to let go: otel-ir release {told.incident_id} --reason ...")
+        note(f"{incident}: {agent} is contained: {len(verified)} of {len(rows)} steps verified")
+        note(f"to let go: otel-ir release {incident} --reason ...")
         return
-    print_error(f"{told.incident_id}: {agent} is NOT known to be contained: no step is verified")
+    print_error(f"{incident}: {agent} is NOT known to be contained: no step is verified")
     raise typer.Exit(EXIT_FAILED)
 
 
@@ -83,7 +83,7 @@ def release(
     with closing(open_ledger(data, ledger)) as book:
         incident, chosen = _meant(book, what)
         order = Order(kind="release", who=by or person(), reason=reason, at=time.time_ns(), incident_id=incident, verbs=chosen)
-        told = _carried_out(book, order, data, wait)
+        answer = _carried_out(book, order, data, wait).answer
         rows = [row for row in _settled(book, incident, wait) if row.let_go and (not chosen or row.action_id in chosen)]
         found = book.incidents(incident_id=incident, limit=1)
     print_rows([row.to_row() for row in rows], form, columns=_COLUMNS)
@@ -91,7 +91,7 @@ def release(
     if left:
         print_error(f"{incident}: {len(left)} steps are NOT known to be let go of")
         raise typer.Exit(EXIT_FAILED)
-    note(f"{incident}: {told.answer}; it is {found[0].state.value if found else 'unknown'} now")
+    note(f"{incident}: {answer}; it is {found[0].state.value if found else 'unknown'} now")
 
 
 def _never_seen(book: Ledger, agent: str, tenant: str) -> str:

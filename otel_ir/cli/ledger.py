@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from otel_ir.cli.output import Format, print_rows
+from otel_ir.cli.output import Format, print_rows, with_detail
 from otel_ir.cli.stores import DATA, Data, Form, Limit, Url, open_ledger
 
 
@@ -43,6 +43,7 @@ def actions(
     """
     with closing(open_ledger(data, ledger)) as book:
         rows = [row.to_row() for row in book.actions(incident_id=incident, limit=limit)]
+    rows = rows if form is Format.TABLE else [with_detail(row) for row in rows]
     for row in rows:
         row["agent"] = row["target"].get("otel_ir.agent.id", "")
     columns = ("requested_at", "incident_id", "agent", "verb", "adapter", "mode", "state", "cause", "detail")

@@ -56,6 +56,16 @@ def print_rows(rows: Iterable[Mapping[str, Any]], form: Format, *, columns: Sequ
         note(nothing)
 
 
+def with_detail(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of an action or of a step of one, for JSON: what a dry run would have done (its ``detail``) as an object, not as text."""
+    if row["state"] != "dry_run":
+        return row
+    try:
+        return row | {"detail": json.loads(row["detail"])}
+    except ValueError:  # it was too long to be kept whole
+        return row
+
+
 def print_line(row: Mapping[str, Any], out: IO[str] | None = None) -> None:
     """One row as one line of JSON."""
     (out or sys.stdout).write(_safe(json.dumps(row, ensure_ascii=False, separators=(",", ":"), default=str)) + "\n")

@@ -15,6 +15,7 @@ from respond.life import Life, make_alert
 from typer.testing import CliRunner
 
 from otel_ir.cli import app
+from otel_ir.cli.output import with_detail
 from otel_ir.store import AgentRow
 
 POLICY = "verify: {within: 0.2, recheck: 1, stale: 2}\nttl: 100\nwatch: 50\nsafety: {protected: ['pay/*']}\n"
@@ -50,7 +51,9 @@ class Place:
         lines = self.run(*arguments, "--format", "ndjson") if arguments[0] in ("actions", "incidents") else None
         if lines is not None:
             given = [json.loads(line) for line in lines.stdout.splitlines()]
-            assert given == (rows if isinstance(rows, list) else [rows]), "NDJSON is the same, one object a line"
+            # What holds is checked again each second, so also between the two calls.
+            same, these = ([one | {"checked_at": None} for one in found] for found in (given, rows if isinstance(rows, list) else [rows]))
+            assert same == these, "NDJSON is the same, one object a line"
         return rows
 
     @property
@@ -211,6 +214,24 @@ def test_a_dry_run_contains_nobody(place: Place) -> None:
     assert done.exit_code == 1
     assert json.loads(done.stdout)[0]["state"] == "dry_run"
     assert "NOT known to be contained" in done.stderr
+
+
+def test_the_detail_of_a_dry_run_is_an_object_in_json_and_text_in_a_table(place: Place) -> None:
+    place.serve(enforce=False)
+    done = place.run("contain", AGENT, "--reason", "odd", "--verb", "revoke_tools", "--format", "json")
+    (row,) = place.json("actions")
+    assert set(row["detail"]) == {"why", "would_send"}
+    assert json.loads(done.stdout)[0]["detail"] == row["detail"]
+    one = place.json("incidents", place.incident)["actions"][0]
+    assert one["detail"] == one["steps"][-1]["detail"] == row["detail"]
+    for table in (place.run("actions").stdout, place.run("incidents", place.incident).stdout):
+        assert '{"why"' in table
+
+
+def test_the_detail_of_what_was_done_is_text_whatever_it_looks_like(place: Place) -> None:
+    row = {"state": "failed", "detail": '{"from": "the target"}'}
+    assert with_detail(row) == row
+    assert with_detail({"state": "dry_run", "detail": "{cut …"}) == {"state": "dry_run", "detail": "{cut …"}
 
 
 def test_a_target_that_does_not_let_go(place: Place) -> None:
