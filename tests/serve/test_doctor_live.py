@@ -97,6 +97,25 @@ def test_doctor_beside_a_running_server(tmp_path: Path, tokens: bool) -> None:
     assert _told("doctor", data, *more, status=1)["agents"] == told["agents"], "and after it stopped"
 
 
+def test_agents_says_what_waits_for_a_name(tmp_path: Path) -> None:
+    request = ExportTraceServiceRequest()
+    spans = request.resource_spans.add()
+    spans.resource.attributes.add(key="service.name").value.string_value = "desk"
+    span = spans.scope_spans.add().spans.add(trace_id=b"t" * 16, span_id=b"s" * 8, parent_span_id=b"p" * 8, name="execute_tool look")
+    for key, value in {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "look"}.items():
+        span.attributes.add(key=key).value.string_value = value
+
+    def said() -> str:
+        done = subprocess.run([OTEL_IR, "agents", "--data", tmp_path], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stdout) == (0, "")
+        return done.stderr
+
+    with otel_ir_serving(tmp_path) as server:
+        _send(server, request, over="http")
+        until(lambda: "1 event of 1 service still wait for the name of their agent" in said(), what="the line about what waits")
+    assert "no agent was seen yet" in said()
+
+
 def _helpdesk(told: dict[str, Any]) -> None:
     [service] = [one for one in told["services"] if one["service.name"] == "helpdesk"]
     assert (service["dialects"], service["agents"], service["signs_of_sampling"]) == (
