@@ -89,7 +89,7 @@ def test_doctor_beside_a_running_server(tmp_path: Path, tokens: bool) -> None:
         _shop(told)
         text = subprocess.run([OTEL_IR, "doctor", "--data", data], capture_output=True, text=True, timeout=120, check=False)
         assert "  dialect   otel_genai.langchain: 15 of opentelemetry.instrumentation.genai.langchain" in text.stdout
-        assert f"  switch on {SWITCH} -> arguments, messages, result, system prompt; data_exfiltration can see then" in text.stdout
+        assert f"  switch on {SWITCH} [otel_genai.langchain 1.3b0] -> arguments, messages, result, system prompt; data_exfil" in text.stdout
         assert "    blind     data_exfiltration (critical) can never fire: it needs otel_ir.arguments.body.length" in text.stdout
         assert "    sampled   tool_call_burst (high) undercounts: more than 30 are seen from about 124 on" in text.stdout
         seen = until(lambda: [one for one in _told("agents", data, status=0) if one["service.name"] == "helpdesk"], what="the inventory")
