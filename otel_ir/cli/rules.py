@@ -123,9 +123,10 @@ def explain(
     rules: RulesOption = None,
     pipeline: Pipelines = None,
     placeholders: Placeholders = None,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the Polars expressions, too; JSON always has them.")] = False,
     form: Form = Format.TABLE,
 ) -> None:
-    """What a rule does in plain words, and the expression it was compiled to. All rules if none is named."""
+    """What a rule was compiled to: in plain words, with `--verbose` as an expression, too. All rules if none is named."""
     from otel_ir.sigma.extensions import suggest
     from otel_ir.sigma.words import explain as in_words
 
@@ -144,9 +145,11 @@ def explain(
         return
     for row in rows:
         say(row["words"])
-        if row["expression"]:
-            say(f"\nCompiled to\n  {row['expression']}")
+        if verbose and row["expression"]:
+            say(f"\nCompiled to the Polars expression\n  {row['expression']}")
         say("")
+    if not verbose and any(row["expression"] for row in rows):
+        note("--verbose adds the Polars expression that each is compiled to")
 
 
 def _called(library: Library, entry: Entry) -> tuple[str, ...]:
