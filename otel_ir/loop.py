@@ -60,6 +60,8 @@ class Engine:
         self.fold = self._restored()
         self.failed: str | None = None
         telemetry.observe("otel_ir.journal.lag", lambda: journal.last - self.fold.ordinal)
+        telemetry.observe("otel_ir.events.unnamed", lambda: self._roster.unnamed_events)
+        telemetry.observe("otel_ir.services.unnamed", lambda: self._roster.unnamed_services)
         telemetry.observe("otel_ir.checkpoint.age", lambda: time.monotonic() - self._checkpointed)
 
     def start(self) -> None:

@@ -31,6 +31,16 @@ class RosterKeeper:
         self._known = pl.DataFrame(schema={"said": pl.UInt64})
         self._written = self._looked = clock()
 
+    @property
+    def unnamed_events(self) -> int:
+        """Events that wait for the name of their agent. From any thread."""
+        return self._roster.waiting().height
+
+    @property
+    def unnamed_services(self) -> int:
+        """The services that they are of. From any thread."""
+        return self._roster.waiting().n_unique()
+
     def take(self, output: FoldOutput) -> None:
         """Events and patches of a frame. Raises ``StorageError``; then they wait."""
         self._add(self._roster.take(output.events, output.patches, self._clock()))

@@ -53,6 +53,8 @@ METRICS: dict[str, Metric] = {
     "otel_ir.journal.lag": Metric("gauge", "{record}", "records synced and not yet folded"),
     "otel_ir.decode.rejected": Metric("counter", "{record}", "journal records that could not be decoded or are not understood, skipped"),
     "otel_ir.events": Metric("counter", "{event}", "canonical events, each counted when first seen", ("type",)),
+    "otel_ir.events.unnamed": Metric("gauge", "{event}", "events that wait for the name of their agent, ten minutes at most"),
+    "otel_ir.services.unnamed": Metric("gauge", "{service}", "services that these are of"),
     "otel_ir.fold.duration": Metric("histogram", "s", "time to fold one frame of records", ("stage",)),
     "otel_ir.fold.records": Metric("counter", "{record}", "records folded"),
     "otel_ir.state.evicted": Metric("counter", "{entry}", "entries of bounded state dropped, by table", ("table",)),

@@ -20,6 +20,9 @@ _NARROW = 120
 _MOST = 20
 """Names of one kind that are shown of an agent."""
 
+_UNNAMED = ("otel_ir_events_unnamed", "otel_ir_services_unnamed")
+"""How many wait, as ``/metrics`` has it."""
+
 Paths = Annotated[
     list[Path] | None,
     typer.Argument(metavar="[PATH]...", help="OTLP files or folders, instead of the ledger of `otel-ir serve`.", show_default=False),
@@ -52,15 +55,35 @@ def agents(
     start = None if since is None else moment(since, time.time_ns())
     rows = _of_files(paths, service, start)[:limit] if paths else _of_ledger(data, ledger, service, start, limit)
     if form is Format.TABLE:
-        _print(rows, (*_TABLE, *(("events",) if paths else ())))
+        _print(rows, (*_TABLE, *(("events", "conversations") if paths else ())))
     else:
         print_rows(rows, form)
     if len(rows) == limit:
         note(f"the {limit} that were last seen; --limit for more, --service and --since for others")
-    if not rows:
-        chosen = " that fits" if service is not None or since is not None else ""
+    waiting = "" if paths else _waiting(data)
+    if waiting:
+        note(waiting)
+    chosen = " that fits" if service is not None or since is not None else ""
+    if not rows and (chosen or not waiting):
         where = "in these files" if paths else "yet: send your agents' OTLP to `otel-ir serve` (docs/quickstart.md)"
         note(f"no agent{chosen} was seen {where}" if not chosen or paths else f"no agent{chosen} was seen")
+
+
+def _waiting(data: Path) -> str:
+    """What the server that runs has seen, and lists later."""
+    from otel_ir.cli.stores import running_server
+    from otel_ir.doctor.checks import metrics_of
+
+    found = dict[str, int]()
+    for line in metrics_of(running_server(data)):
+        key, _, value = line.partition(" ")
+        if key in _UNNAMED and value.replace(".", "", 1).isdecimal():
+            found[key] = int(float(value))
+    events, services = (found.get(key, 0) for key in _UNNAMED)
+    if not events:
+        return ""
+    what = f"{events} event{'s'[: events > 1]} of {services} service{'s'[: services > 1]} still wait for the name of their agent"
+    return f"not listed yet: {what}; it comes with the agent's own span, and after ten minutes without it they are listed as SERVICE/-"
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
@@ -106,9 +129,8 @@ def _of_files(paths: list[Path], service: str | None, since: int | None) -> list
 
     events = final_events(paths)
     once = events.filter(pl.col("otel_ir.duplicate_of").is_null())
-    counts = once.group_by(pl.col("otel_ir.tenant").fill_null("").alias("tenant"), pl.col("otel_ir.agent.id").alias("agent_id")).len(
-        "events"
-    )
+    by_agent = once.group_by(pl.col("otel_ir.tenant").fill_null("").alias("tenant"), pl.col("otel_ir.agent.id").alias("agent_id"))
+    counts = by_agent.agg(pl.len().alias("events"), pl.col("gen_ai.conversation.id").drop_nulls().n_unique().alias("conversations"))
     roster = roster_of(events).join(counts, on=["tenant", "agent_id"], how="left")
     if service is not None:
         roster = roster.filter(pl.col("service") == service)
@@ -118,7 +140,7 @@ def _of_files(paths: list[Path], service: str | None, since: int | None) -> list
 
 
 def _row(agent: dict[str, Any]) -> dict[str, Any]:
-    """``events`` is null where it comes from the ledger, which does not count."""
+    """``events`` and ``conversations`` are null where it comes from the ledger, which does not count."""
     from otel_ir.timefmt import rfc3339
 
     return {
@@ -133,4 +155,5 @@ def _row(agent: dict[str, Any]) -> dict[str, Any]:
         "first_seen": rfc3339(agent["first_seen"]),
         "last_seen": rfc3339(agent["last_seen"]),
         "events": agent.get("events"),
+        "conversations": agent.get("conversations"),
     }

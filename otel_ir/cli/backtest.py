@@ -39,7 +39,14 @@ def backtest(
 ) -> None:  # fmt: skip
     """Rules over kept evidence: what would have fired, how often, on whom. A summary on stderr; nothing is written or done.
 
-    Works while the server runs and when it does not. Example: `otel-ir backtest --rules my-rules --since 7d`
+    Works while the server runs and when it does not.
+
+    Examples:
+
+        otel-ir backtest --since 7d                        # the shipped rules
+        otel-ir backtest --since 24h --rules my-rules
+        otel-ir backtest --since 2026-01-01 --until 2026-02-01 --format ndjson
+
     """
     from otel_ir.backtest import backtest as run
 

@@ -85,7 +85,7 @@ def _next(keep: Path | None) -> list[tuple[str, str]]:
         look = ("otel-ir demo --keep otel-ir-demo", "the same, with its files to look at")
     return [
         look,
-        ("otel-ir rules explain suspicious_tool_sequence", "what the rule does, in words and as an expression"),
+        ("otel-ir rules explain suspicious_tool_sequence", "what the rule does, in words"),
         ("otel-ir serve", "for your own agents: OTLP on ports 4317 and 4318"),
     ]
 

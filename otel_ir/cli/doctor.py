@@ -146,11 +146,20 @@ def _print(told: dict[str, Any], form: Format) -> None:
         print_rows(({"kind": kind} | row for key, kind in kinds.items() for row in told[key]), form)
     else:
         print_told(told)
-        agents, faults = len(told["agents"]), told["faults"]
-        note(
-            f"{agents} {'agent' if agents == 1 else 'agents'}; {'once' if faults == 1 else f'{faults} times'} a rule can never fire on one"
-        )
-        if not told["agents"]:
-            spans, logs = (sum(one[kind] for one in told["services"]) for kind in ("spans", "logs"))
-            where = f"no event of an agent was found in {spans} spans and {logs} log records"
-            note(f"{where}: docs/dialects.md says what is read, docs/quickstart.md how to send it")
+        note(_summary(told))
+
+
+def _summary(told: dict[str, Any]) -> str:
+    if [one["check"] for one in told["checks"]] == ["config"] * len(told["checks"]) and told["checks"]:
+        return "nothing else was looked at: mend the configuration first"
+    agents = told["agents"]
+    if not agents:
+        spans, logs = (sum(one[kind] for one in told["services"]) for kind in ("spans", "logs"))
+        where = f"no event of an agent was found in {spans} spans and {logs} log records"
+        return f"{where}: docs/dialects.md says what is read, docs/quickstart.md how to send it"
+    number = "1 agent" if len(agents) == 1 else f"{len(agents)} agents"
+    blind = [{one["rule_id"] for one in agent["blind"] if one["wholly"] and not one["attribute"]} for agent in agents]
+    if not any(blind):
+        return f"{number}; no rule is kept from ever firing by what they leave out"
+    rules, on = len(set[str]().union(*blind)), sum(map(bool, blind))
+    return f"{number}; because of what is missing, {rules} rule{'s'[: rules > 1]} can never fire on {on} of them (blind, above)"

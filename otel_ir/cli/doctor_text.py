@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -15,7 +15,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "fault": "bold red"}
 _LABEL = 10
 _MOST, _MOST_AGENTS, _MOST_SERVICES = 12, 20, 50
 """Entries of one list, agents of one service, and services that are shown."""
-_FEW, _NOTE = 3, 1000
+_FEW, _NOTE, _VERSION = 3, 1000, 40
 _Row = dict[str, Any]
 
 
@@ -52,7 +52,7 @@ def print_told(told: _Row) -> None:
     if len(told["services"]) > 1 and told["switch_on"]:
         out.print("")
         _print(out, [_Line(0, "", "over all services, what helps most first", "bold")])
-        _print(out, _settings(told["switch_on"], everywhere=True))
+        _print(out, _settings(told["switch_on"]))
 
 
 def _service(service: _Row) -> Iterator[_Line]:
@@ -67,20 +67,32 @@ def _service(service: _Row) -> Iterator[_Line]:
     yield from _more(2, "dialect", service["scopes"])
     for text in service["notes"]:
         yield _Line(2, "note", name(text, _NOTE), "yellow")
-    yield from _settings(service["remedies"], everywhere=False)
+    versions: dict[str, list[str]] = {}
+    for one in service["scopes"]:
+        if one["dialect"] is not None and one["version"]:
+            versions.setdefault(one["dialect"], []).append(name(one["version"], _VERSION))
+    yield from _settings(service["remedies"], versions)
 
 
-def _settings(rows: list[_Row], *, everywhere: bool) -> Iterator[_Line]:
+def _settings(rows: list[_Row], versions: Mapping[str, list[str]] | None = None) -> Iterator[_Line]:
+    """``versions``: of one service, by dialect; left out for what is said over all of them."""
     for one in rows[:_MOST]:
         where = ""
-        if everywhere:
+        if versions is None:
             few = ", ".join(name(service, 40) or "(no service.name)" for service in one["services"][:_FEW])
             dots = ", …" if len(one["services"]) > _FEW else ""
             where = f" for {_count(one['agents'], 'agent')} of {few}{dots}"
         sees = f"; {', '.join(one['unblinds'])} can see then" if one["unblinds"] else ""
-        note = f" ({one['note']})" if one["note"] and not everywhere else ""
-        yield _Line(2, "switch on", f"{one['setting']} -> {', '.join(one['gives'])}{where}{sees}{note}", "cyan")
+        note = f" ({one['note']})" if one["note"] and versions is not None else ""
+        emitters = ", ".join(" ".join((dialect, *_few((versions or {}).get(dialect, [])))) for dialect in one["dialects"])
+        told = f"{one['setting']}{f' [{emitters}]' if emitters else ''} -> {', '.join(one['gives'])}{where}{sees}{note}"
+        yield _Line(2, "switch on", told, "cyan")
     yield from _more(2, "switch on", rows)
+
+
+def _few(versions: list[str]) -> list[str]:
+    distinct = list(dict.fromkeys(versions))
+    return [*distinct[:_FEW], *(["…"] if len(distinct) > _FEW else [])]
 
 
 def _agent(agent: _Row) -> Iterator[_Line]:

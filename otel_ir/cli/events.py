@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from otel_ir.cli.output import Format, fail, print_rows
+from otel_ir.cli.output import Format, fail, note, print_rows
 
 if TYPE_CHECKING:
     import polars as pl
@@ -60,6 +60,8 @@ def events(
         _write(found, sys.stdout)
     else:
         print_rows(found.iter_rows(named=True), form, columns=_TABLE)
+    if found.is_empty():
+        note("no event of an agent in these files: `otel-ir doctor` with them says what reads their spans and log records")
 
 
 def _print_schema() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from otel_ir.cli.output import EXIT_FAILED, Format, fail, note, print_error, print_rows
+from otel_ir.cli.output import EXIT_FAILED, Format, fail, name, note, print_error, print_rows, with_detail
 from otel_ir.cli.stores import DATA, Data, Form, Url, open_ledger, person, running_server
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from otel_ir.store import ActionRow, Ledger
 
 POLL = 0.1
+_SUGGESTED, _ALIKE = 3, 0.75
+"""Names that are suggested at most, and how alike they must be (``difflib``)."""
 _COLUMNS = ("verb", "adapter", "mode", "state", "detail")
 
 By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who decides.  [default: your login name]", show_default=False)]
@@ -38,6 +41,8 @@ def contain(
 ) -> None:
     """Contain an agent now, whatever the rules say. Exit status 0 only if at least one step is verified to hold.
 
+    One that was never seen is contained in advance, with a warning: see that its name is right (`otel-ir agents`).
+
     Example: `otel-ir contain support-desk/triage --reason "odd mails" --verb revoke_tools`
     """
     from otel_ir.model_lifecycle import IN_FORCE, ActionState, Order
@@ -46,15 +51,17 @@ def contain(
         order = Order(
             kind="contain", who=by or person(), reason=reason, at=time.time_ns(), tenant=tenant, agent_id=agent, verbs=tuple(verb or ())
         )
-        told = _carried_out(book, order, data, wait)
-        rows = [row for row in _settled(book, told.incident_id, wait) if row.requested_at >= order.at or row.state in IN_FORCE]
-    print_rows([row.to_row() for row in rows], form, columns=_COLUMNS)
+        if unseen := _never_seen(book, agent, tenant):
+            note(f"warning: {unseen}")
+        incident = _carried_out(book, order, data, wait).incident_id
+        rows = [row for row in _settled(book, incident, wait) if row.requested_at >= order.at or row.state in IN_FORCE]
+    print_rows([row.to_row() if form is Format.TABLE else with_detail(row.to_row()) for row in rows], form, columns=_COLUMNS)
     verified = [row for row in rows if row.state is ActionState.VERIFIED]
     if verified:
-        note(f"{told.incident_id}: {agent} is contained: {len(verified)} of {len(rows)} steps verified")
-        note(f"to let go: otel-ir release {told.incident_id} --reason ...")
+        note(f"{incident}: {agent} is contained: {len(verified)} of {len(rows)} steps verified")
+        note(f"to let go: otel-ir release {incident} --reason ...")
         return
-    print_error(f"{told.incident_id}: {agent} is NOT known to be contained: no step is verified")
+    print_error(f"{incident}: {agent} is NOT known to be contained: no step is verified")
     raise typer.Exit(EXIT_FAILED)
 
 
@@ -76,7 +83,7 @@ def release(
     with closing(open_ledger(data, ledger)) as book:
         incident, chosen = _meant(book, what)
         order = Order(kind="release", who=by or person(), reason=reason, at=time.time_ns(), incident_id=incident, verbs=chosen)
-        told = _carried_out(book, order, data, wait)
+        answer = _carried_out(book, order, data, wait).answer
         rows = [row for row in _settled(book, incident, wait) if row.let_go and (not chosen or row.action_id in chosen)]
         found = book.incidents(incident_id=incident, limit=1)
     print_rows([row.to_row() for row in rows], form, columns=_COLUMNS)
@@ -84,7 +91,26 @@ def release(
     if left:
         print_error(f"{incident}: {len(left)} steps are NOT known to be let go of")
         raise typer.Exit(EXIT_FAILED)
-    note(f"{incident}: {told.answer}; it is {found[0].state.value if found else 'unknown'} now")
+    note(f"{incident}: {answer}; it is {found[0].state.value if found else 'unknown'} now")
+
+
+def _never_seen(book: Ledger, agent: str, tenant: str) -> str:
+    """Empty if the agent is known; else that it is not, and what may have been meant."""
+    if book.agents(tenant=tenant, agent_id=agent, limit=1) or book.incidents(tenant=tenant, agent_id=agent, limit=1):
+        return ""
+    if elsewhere := book.agents(agent_id=agent, limit=1):
+        found = elsewhere[0].tenant
+        hint = (
+            f"it was, as one of tenant {name(found)!r}: --tenant {name(found)}"
+            if found
+            else "it was, as one of no tenant: leave --tenant out"
+        )
+    else:
+        known = [row.agent_id for row in book.agents(tenant=tenant)]
+        near = [one for one in known if one.endswith(f"/{agent}")] or get_close_matches(agent, known, n=_SUGGESTED, cutoff=_ALIKE)
+        few = ", ".join(name(one) for one in near[:_SUGGESTED])
+        hint = f"did you mean {few}?" if near else "`otel-ir agents` lists those that were"
+    return f"{name(agent)} was never seen; {hint}"
 
 
 def _meant(book: Ledger, what: str) -> tuple[str, tuple[str, ...]]:

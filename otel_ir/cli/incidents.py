@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from otel_ir.cli.output import Format, fail, print_line, print_rows, say
+from otel_ir.cli.output import Format, fail, print_line, print_rows, say, with_detail
 from otel_ir.cli.stores import DATA, Data, Form, Limit, Url, open_ledger
 
 if TYPE_CHECKING:
@@ -32,13 +32,17 @@ def incidents(
 
     Works while the server runs and when it does not.
 
-    Examples: `otel-ir incidents`, `otel-ir incidents INC-20260101120000-5f3c1a --format json`
+    Examples:
+
+        otel-ir incidents
+        otel-ir incidents INC-20260101120000-5f3c1a --format json
+
     """
     with closing(open_ledger(data, ledger)) as book:
         if incident is None:
             rows = [row.to_row() for row in book.incidents(limit=limit)]
             columns = ("opened_at", "incident_id", "agent.threat.detection.severity", "state", "otel_ir.agent.id", "title")
-            print_rows(rows, form, columns=columns)
+            print_rows(rows, form, columns=columns, nothing="no incident yet: an alert opens one (`otel-ir alerts`)")
             return
         facts = find(book, incident)
     if form is Format.TABLE:
@@ -86,8 +90,10 @@ def _action(one: ActionFacts) -> dict[str, Any]:
     from otel_ir.timefmt import rfc3339
 
     names = ("action_id", "verb", "adapter", "mode", "state", "subject", "cause", "reason", "attempts", "detail")
-    steps = [{"at": rfc3339(step.at), "state": step.state, "who": step.who or None, "detail": step.detail} for step in one.steps]
-    return {name: getattr(one, name) for name in names} | {"target": dict(one.target), "steps": steps}
+    steps = [
+        with_detail({"at": rfc3339(step.at), "state": step.state, "who": step.who or None, "detail": step.detail}) for step in one.steps
+    ]
+    return with_detail({name: getattr(one, name) for name in names}) | {"target": dict(one.target), "steps": steps}
 
 
 def following(facts: IncidentFacts) -> list[tuple[str, str]]:
@@ -110,13 +116,13 @@ def _show(facts: IncidentFacts) -> None:
     named = ("opened_at", "contained_at", "recovering_at", "watch_until", "closed_at")
     known = [f"{name.removesuffix('_at').replace('_', ' ')} {moment(at)}" for name in named if (at := getattr(facts, name))]
     say(f"{', '.join(known)} (UTC)")
-    told = ("severity", "signal", "description", "span_id")
+    about = ("severity", "signal", "description", "span_id")
     rows = [
-        {"at": moment(one.alert.event_time)} | {name: getattr(one.alert, name) for name in told} | {"count": one.count}
+        {"at": moment(one.alert.event_time)} | {name: getattr(one.alert, name) for name in about} | {"count": one.count}
         for one in facts.alerts
     ]
     say("")
-    print_rows(rows, Format.TABLE, title="Alerts", columns=("at", *told, "count"))
+    print_rows(rows, Format.TABLE, title="Alerts", columns=("at", *about, "count"))
     steps = [
         {"action": f"{one.verb} · {one.adapter}" + (f" · {one.subject}" if one.subject else ""), "at": moment(step.at), "state": step.state,
          "who": step.who, "detail": step.detail} for one in facts.actions for step in one.steps

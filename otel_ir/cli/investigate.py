@@ -29,7 +29,11 @@ def investigate(incident: Id, data: Data = DATA, ledger: Url = None, evidence: E
 
     Works while the server runs and when it does not. What is not in the evidence yet is said.
 
-    Examples: `otel-ir investigate INC-20260101120000-5f3c1a`, `otel-ir investigate INC-20260101120000-5f3c1a --format json`
+    Examples:
+
+        otel-ir investigate INC-20260101120000-5f3c1a
+        otel-ir investigate INC-20260101120000-5f3c1a --format json
+
     """
     from otel_ir.report.facts import to_facts
 
@@ -49,7 +53,11 @@ def postmortem(
 
     Write between the marker lines of the .md file and run it again: what you wrote is kept, and stands in all three files.
 
-    Examples: `otel-ir postmortem INC-20260101120000-5f3c1a`, `otel-ir postmortem INC-20260101120000-5f3c1a --out reports --format json`
+    Examples:
+
+        otel-ir postmortem INC-20260101120000-5f3c1a
+        otel-ir postmortem INC-20260101120000-5f3c1a --out reports --format json
+
     """
     from otel_ir.report import build_report, write_report
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from otel_ir.cli.output import Format, print_rows
+from otel_ir.cli.output import Format, print_rows, with_detail
 from otel_ir.cli.stores import DATA, Data, Form, Limit, Url, open_ledger
 
 
@@ -26,7 +26,8 @@ def alerts(data: Data = DATA, ledger: Url = None, limit: Limit = 100, form: Form
         "description",
         "otel_ir.alert.count",
     )
-    print_rows(rows, form, columns=columns)
+    nothing = "no alert yet: `otel-ir agents` lists whose telemetry came, `otel-ir doctor` says what it leaves out"
+    print_rows(rows, form, columns=columns, nothing=nothing)
 
 
 def actions(
@@ -42,6 +43,11 @@ def actions(
     """
     with closing(open_ledger(data, ledger)) as book:
         rows = [row.to_row() for row in book.actions(incident_id=incident, limit=limit)]
+    rows = rows if form is Format.TABLE else [with_detail(row) for row in rows]
     for row in rows:
         row["agent"] = row["target"].get("otel_ir.agent.id", "")
-    print_rows(rows, form, columns=("requested_at", "incident_id", "agent", "verb", "adapter", "mode", "state", "cause", "detail"))
+    columns = ("requested_at", "incident_id", "agent", "verb", "adapter", "mode", "state", "cause", "detail")
+    nothing = "no action yet: alerts ask for them (docs/response.md), or you do: otel-ir contain AGENT --reason ..."
+    print_rows(
+        rows, form, columns=columns, nothing=f"no action of {incident}: `otel-ir incidents` lists the incidents" if incident else nothing
+    )

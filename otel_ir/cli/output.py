@@ -35,15 +35,35 @@ def console(*, stderr: bool = False) -> Console:
     return found if found.is_terminal else Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=WIDE)
 
 
-def print_rows(rows: Iterable[Mapping[str, Any]], form: Format, *, columns: Sequence[str] = (), title: str = "") -> None:
-    """Rows on stdout. ``columns`` picks and orders those of the table; JSON has every key of every row."""
+def print_rows(rows: Iterable[Mapping[str, Any]], form: Format, *, columns: Sequence[str] = (), title: str = "", nothing: str = "") -> None:
+    """Rows on stdout. ``columns`` picks and orders those of the table; JSON has every key of every row.
+
+    Where there are none, a table has no header either; ``nothing`` then says so on stderr, whatever the form.
+    """
+    found = False
     if form is Format.NDJSON:
         for row in rows:
             print_line(row)
-    elif form is Format.JSON:
-        print_json(list(rows))
+            found = True
     else:
-        _print_table(list(rows), columns, title)
+        every = list(rows)
+        found = bool(every)
+        if form is Format.JSON:
+            print_json(every)
+        elif found:
+            _print_table(every, columns, title)
+    if nothing and not found:
+        note(nothing)
+
+
+def with_detail(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of an action or of a step of one, for JSON: what a dry run would have done (its ``detail``) as an object, not as text."""
+    if row["state"] != "dry_run":
+        return row
+    try:
+        return row | {"detail": json.loads(row["detail"])}
+    except ValueError:  # it was too long to be kept whole
+        return row
 
 
 def print_line(row: Mapping[str, Any], out: IO[str] | None = None) -> None:

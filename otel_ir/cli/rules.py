@@ -92,7 +92,8 @@ def list_rules(rules: Rules = None, pipeline: Pipelines = None, placeholders: Pl
     for error in library.errors:
         print_error(error)
     columns = ("severity", "stage", "signal", "title", "kind", "service", "alerts", "tags", "id")
-    print_rows([_row(library, entry) for entry in library.entries if entry.id in library.compiled], form, columns=columns)
+    rows = [_row(library, entry) for entry in library.entries if entry.id in library.compiled]
+    print_rows(rows, form, columns=columns, nothing="there are no rules" + (" without errors" if library.errors else f" in {rules}"))
     if not library.compiled:
         raise typer.Exit(EXIT_FAILED)
 
@@ -122,9 +123,10 @@ def explain(
     rules: RulesOption = None,
     pipeline: Pipelines = None,
     placeholders: Placeholders = None,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the Polars expressions, too; JSON always has them.")] = False,
     form: Form = Format.TABLE,
 ) -> None:
-    """What a rule does in plain words, and the expression it was compiled to. All rules if none is named."""
+    """What a rule was compiled to: in plain words, with `--verbose` as an expression, too. All rules if none is named."""
     from otel_ir.sigma.extensions import suggest
     from otel_ir.sigma.words import explain as in_words
 
@@ -143,9 +145,11 @@ def explain(
         return
     for row in rows:
         say(row["words"])
-        if row["expression"]:
-            say(f"\nCompiled to\n  {row['expression']}")
+        if verbose and row["expression"]:
+            say(f"\nCompiled to the Polars expression\n  {row['expression']}")
         say("")
+    if not verbose and any(row["expression"] for row in rows):
+        note("--verbose adds the Polars expression that each is compiled to")
 
 
 def _called(library: Library, entry: Entry) -> tuple[str, ...]:

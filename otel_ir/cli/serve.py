@@ -17,14 +17,6 @@ if TYPE_CHECKING:
     from otel_ir.config import Config
     from otel_ir.service import Service
 
-_EXAMPLES = """
-Examples:
-
-    otel-ir serve                                   # embedded defaults, data in ./otel-ir-data
-    otel-ir serve --export http://localhost:4317    # alerts back into your Collector
-    otel-ir serve -c otel-ir.yaml --enforce         # hooks are called if response.yaml says mode: enforce too
-"""
-
 
 def serve(
     config: Annotated[Path | None, typer.Option("-c", "--config", help="otel-ir.yaml.", show_default=False)] = None,
@@ -43,7 +35,17 @@ def serve(
     grace: Annotated[float, typer.Option(help="Seconds to drain on SIGTERM.")] = 20.0,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Log more.")] = False,
 ) -> None:
-    """Receive OTLP, detect, alert and respond; the whole system, in one folder. SIGTERM drains."""
+    """Receive OTLP, detect, alert and respond; the whole system, in one folder.
+
+    Examples:
+
+        otel-ir serve                                 # embedded defaults, data in ./otel-ir-data
+        otel-ir serve --export http://localhost:4317  # alerts back into your Collector
+        otel-ir serve -c otel-ir.yaml --enforce       # hooks are called if response.yaml says mode: enforce too
+
+    SIGTERM (or Ctrl-C) drains: what was taken is judged and kept before it leaves, within the grace.
+
+    """
     from otel_ir.config import load_config
 
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -51,9 +53,6 @@ def serve(
     if not asyncio.run(_run(settings, grace)):
         print_error("not everything was drained in time; the journal has it, and the next start goes on from there")
         raise typer.Exit(EXIT_FAILED)
-
-
-serve.__doc__ = (serve.__doc__ or "") + "\n" + _EXAMPLES
 
 
 def _merged(

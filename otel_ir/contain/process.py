@@ -1,7 +1,6 @@
 """Stops the process in which an agent runs: freezes its control group, or sends SIGSTOP. Linux only.
 
 Which process that is, its guard says when it registers, and the kernel must confirm it (``procfs.prove``); telemetry is never asked.
-A process is always named by id and start, and signalled through a pidfd, so that one that came later under the same id is never hit.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +19,8 @@ import msgspec
 
 from otel_ir.contain import cgroup, procfs
 from otel_ir.contain.around import Surroundings
-from otel_ir.contain.guard_info import GuardInfo, GuardKey
+from otel_ir.contain.guard_info import GuardInfo
+from otel_ir.contain.held import Held, decoded, elsewhere, facts_of, look, tell
 from otel_ir.errors import ConfigError
 from otel_ir.model import Alert
 from otel_ir.model_lifecycle import ActionRequest
@@ -29,8 +29,6 @@ from otel_ir.respond.target import AGENT, is_known
 
 _LOOK_SECONDS = 0.01
 """How often is looked whether a process stands still: the kernel tells nobody."""
-
-Method = Literal["cgroup", "signal"]
 
 
 class ProcessConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -73,31 +71,6 @@ adapters:
 """,
     last=True,
 )
-
-
-class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """A process that an action stopped, as the ledger keeps it in ``facts``."""
-
-    tenant: str
-    service: str
-    instance: str
-    pid: int
-    start: int
-    method: Method
-    group: str = ""
-
-    @property
-    def process(self) -> tuple[int, int]:
-        """What names it for good."""
-        return self.pid, self.start
-
-    @property
-    def key(self) -> GuardKey:
-        """Its guard."""
-        return GuardKey(self.tenant, self.service, self.instance)
-
-    def __str__(self) -> str:
-        return f"process {self.pid}"
 
 
 class Process:
@@ -155,23 +128,23 @@ class Process:
             for one in [*held.values(), *map(self._how, meant)]:
                 began.append(one)
                 self._hold(one, request.action_id)
-                _tell(one, stop=True)
+                tell(one, stop=True)
         except OSError as error:
             self._undo([one for one in began if one.process not in held], request.action_id)
             return Outcome("failed", f"{began[-1] if began else 'it'} cannot be stopped: {error.strerror}")
-        facts = _facts(began)
+        facts = facts_of(began)
         if running := await self._wait(began, "running"):
             return Outcome("retry", f"{running[0]} was told to stop and runs on", facts=facts)
-        return Outcome("applied", "; ".join(f"{one} is {_look(one)} ({one.method})" for one in began), facts=facts)
+        return Outcome("applied", "; ".join(f"{one} is {look(one)} ({one.method})" for one in began), facts=facts)
 
     async def check(self, request: ActionRequest) -> Finding:
         """Reads back from /proc: every process that was stopped, and whether the agent goes on in another."""
-        if _elsewhere(request.facts):
+        if elsewhere(request.facts):
             return Finding("unknown", "it was stopped in another boot, container or machine: nothing can be read there")
         held = self._remembered(request)
         if not held:
             return Finding("unknown", "which process was stopped is not known")
-        states = {one: _look(one) for one in held.values()}
+        states = {one: look(one) for one in held.values()}
         if running := [one for one, state in states.items() if state == "running"]:
             return Finding("not_in_force", f"{running[0]} of {running[0].instance} runs: somebody continued it")
         for info in self._meant(request):
@@ -186,7 +159,7 @@ class Process:
 
     async def release(self, request: ActionRequest, alert: Alert | None) -> Outcome:  # noqa: ARG002  # the facts say what
         """Continues what no other action holds."""
-        if _elsewhere(request.facts):
+        if elsewhere(request.facts):
             return Outcome("failed", "it was stopped in another boot, container or machine: if it is still there, continue it there")
         if not self._remembered(request) and request.facts.get("processes"):
             return Outcome("failed", "what was stopped cannot be read any more: it may still stand")
@@ -220,7 +193,7 @@ class Process:
     def restore(self, held: Sequence[ActionRequest]) -> None:
         """Takes over what an earlier run stopped."""
         for request in held:
-            if not _elsewhere(request.facts):
+            if not elsewhere(request.facts):
                 for one in self._remembered(request).values():
                     self._hold(one, request.action_id)
 
@@ -287,7 +260,7 @@ class Process:
             found = [self._how(info) for info in here]
         except OSError:
             return []
-        return [one for one in found if one.process not in self._stopped and _look(one) == "stopped"]
+        return [one for one in found if one.process not in self._stopped and look(one) == "stopped"]
 
     # How
 
@@ -310,13 +283,13 @@ class Process:
     def _remembered(self, request: ActionRequest) -> dict[tuple[int, int], Held]:
         """What this action stopped, by the ledger and by what happened since."""
         given = request.facts.get("processes")
-        stored = [] if not given or _elsewhere(request.facts) else _decoded(given)
+        stored = [] if not given or elsewhere(request.facts) else decoded(given)
         return {one.process: one for one in stored} | self._held.get(request.action_id, {})
 
     def _hold(self, one: Held, action_id: str) -> None:
         self._held.setdefault(action_id, {})[one.process] = one
         self._stopped.setdefault(one.process, set()).add(action_id)
-        self._hub.mark_stopped(one.key, action_id, lambda: _look(one) == "stopped")
+        self._hub.mark_stopped(one.key, action_id, lambda: look(one) == "stopped")
 
     def _let_go(self, one: Held, action_id: str) -> bool:
         """Continue it, unless another action holds it. -> whether it was continued. Raises ``OSError`` when it cannot be."""
@@ -326,7 +299,7 @@ class Process:
         if holders:
             return False
         self._stopped.pop(one.process, None)
-        _tell(one, stop=False)
+        tell(one, stop=False)
         return True
 
     def _undo(self, some: Sequence[Held], action_id: str) -> None:
@@ -338,16 +311,9 @@ class Process:
     async def _wait(self, some: Sequence[Held], state: str) -> list[Held]:
         """Those that are still in that state when the time is over."""
         end = time.monotonic() + self._config.timeout
-        while (left := [one for one in some if _look(one) == state]) and time.monotonic() < end:
+        while (left := [one for one in some if look(one) == state]) and time.monotonic() < end:
             await asyncio.sleep(_LOOK_SECONDS)
         return left
-
-
-def _decoded(given: str) -> list[Held]:
-    try:
-        return msgspec.json.decode(given, type=list[Held])
-    except msgspec.DecodeError:  # of another version: nothing is known, and nothing is touched
-        return []
 
 
 def _names(target: Mapping[str, str]) -> set[str]:
@@ -355,54 +321,3 @@ def _names(target: Mapping[str, str]) -> set[str]:
     agent = target.get(AGENT, "")
     names = {agent, agent.removeprefix(target.get("service.name", "") + "/"), target.get("gen_ai.agent.name", "")}
     return names - {""}
-
-
-def _tell(one: Held, *, stop: bool) -> None:
-    """Ask the kernel to stop or continue that very process; nothing when it is gone. Raises ``OSError``."""
-    if one.method == "cgroup" and not stop:
-        # Also when the process is gone: what it started may be in the group still.
-        with contextlib.suppress(FileNotFoundError):
-            cgroup.freeze(Path(one.group), frozen=False)
-        return
-    try:
-        descriptor = os.pidfd_open(one.pid)
-    except ProcessLookupError:
-        return
-    try:
-        # The descriptor stays with the process it was opened for. If that one started when ours did, it is ours.
-        found = procfs.stat(one.pid)
-        if found is None or found.start != one.start:
-            return
-        if one.method == "cgroup":
-            cgroup.freeze(Path(one.group), frozen=True)
-        else:
-            signal.pidfd_send_signal(descriptor, signal.SIGSTOP if stop else signal.SIGCONT)
-    except ProcessLookupError:
-        return
-    finally:
-        os.close(descriptor)
-
-
-def _look(one: Held) -> Literal["stopped", "running", "gone"]:
-    """What the kernel says of it now."""
-    if not procfs.alive(one.pid, one.start):
-        return "gone"
-    if one.method == "cgroup":
-        stopped = cgroup.is_frozen(Path(one.group)) and cgroup.holds(Path(one.group), one.pid)
-    else:
-        stopped = all(thread.stopped or thread.exited for thread in procfs.threads(one.pid))
-    return "stopped" if stopped else "running"
-
-
-def _facts(some: Iterable[Held]) -> dict[str, str]:
-    return {
-        "boot_id": procfs.boot_id(),
-        "pid_namespace": procfs.pid_namespace(),
-        "processes": msgspec.json.encode(list(some)).decode(),
-    }
-
-
-def _elsewhere(facts: Mapping[str, str]) -> bool:
-    """Whether these facts are about process ids that mean something else here."""
-    here = {"boot_id": procfs.boot_id(), "pid_namespace": procfs.pid_namespace()}
-    return any(facts.get(name, value) != value for name, value in here.items())

@@ -158,18 +158,22 @@ def _senders(place: Place) -> Iterator[Row]:
 
 def _refused(place: Place) -> dict[tuple[str, str], int]:
     """(what, reason) -> how many the running server refused; empty where none runs, or it does not say."""
-    if place.server is None:
-        return {}
-    try:
-        with urlopen(f"http://{place.server.get('http', '')}/metrics", timeout=_CONNECT_SECONDS) as answer:
-            text = answer.read(_METRICS).decode("utf-8", "replace")
-    except (OSError, ValueError, HTTPException):
-        return {}
     found: Counter[tuple[str, str]] = Counter()
-    for line in text.splitlines():
+    for line in metrics_of(place.server):
         if one := _REJECTED.match(line):
             found["spans or log records" if one[1] else "requests", one[2]] += int(float(one[3]))
     return dict((+found).most_common(_FAULTS))
+
+
+def metrics_of(server: dict[str, Any] | None) -> list[str]:
+    """Lines of what a running server (``serve.json``) says of itself, as Prometheus text; empty where none runs, or it does not say."""
+    if server is None:
+        return []
+    try:
+        with urlopen(f"http://{server.get('http', '')}/metrics", timeout=_CONNECT_SECONDS) as answer:
+            return str(answer.read(_METRICS).decode("utf-8", "replace")).splitlines()
+    except (OSError, ValueError, HTTPException):
+        return []
 
 
 def _disk(place: Place) -> Iterator[Row]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from otel_ir.doctor.blind import Blind, blind_rules
 from otel_ir.doctor.coverage import KINDS, LOSSES, SYSTEM_PROMPT, AgentCover, Kind
-from otel_ir.doctor.remedy import kept_share, of_agent, together, useful
+from otel_ir.doctor.remedy import agree, kept_share, of_agent, together, useful
 from otel_ir.doctor.survey import QUIET, ServiceSurvey
 from otel_ir.doctor.undercount import distorted
 from otel_ir.normalize.dialects import DIALECTS
@@ -54,6 +54,9 @@ def diagnose(library: Library, covers: Iterable[AgentCover], services: Sequence[
     of: dict[tuple[str, str], list[Row]] = {}
     for agent in agents:
         of.setdefault((agent["otel_ir.tenant"], agent["service.name"]), []).append(agent)
+    for key, those in of.items():
+        seen = {one["dialect"] for agent in those for one in agent["dialects"]}
+        agree(those, seen | set(by_name[key].dialects) if key in by_name else seen)
     return Diagnosis([_service(one, of.get((one.tenant, one.service), [])) for one in services], agents)
 
 

@@ -27,6 +27,9 @@ _SAMPLING = Remedy("OTEL_TRACES_SAMPLER=parentbased_always_on", (), "and no samp
 _LENT = ("gen_ai.agent.name", "gen_ai.conversation.id", "user.id")
 """What an agent's own span lends to the others."""
 _SEVERITIES = ("critical", "high", "medium", "low")
+_WIDEST_FIRST = {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": ("SPAN_AND_EVENT", "SPAN_ONLY")}
+"""Variables of which a process has one value, whatever instruments it: the values that dialects ask for, the one that gives most first."""
+_ONE_VALUE = "one value for the whole process: this one serves each of its instrumentations, with content in spans and log records"
 _Row = dict[str, Any]
 
 
@@ -91,9 +94,37 @@ def _add(
 ) -> None:
     columns = set(columns)
     unblinds = {one.signal: one.severity for one in blind if {base_of(name) for name in one.needs} <= columns}
-    row = rows.setdefault(remedy.setting, {"setting": remedy.setting, "gives": [], "note": remedy.note, "dialect": dialect, "unblinds": []})
-    row["gives"] = sorted({*row["gives"], *gives})
-    row["unblinds"] = sorted({*row["unblinds"], *unblinds})
+    fresh = {"setting": remedy.setting, "gives": [], "note": remedy.note, "dialects": [], "unblinds": []}
+    found = {"gives": gives, "unblinds": unblinds, "dialects": () if dialect is None else (dialect,)}
+    _join(rows.setdefault(remedy.setting, fresh), found)
+
+
+def _join(row: _Row, other: Mapping[str, Any]) -> None:
+    for key in ("gives", "unblinds", "dialects"):
+        row[key] = sorted({*row[key], *other[key]})
+
+
+def agree(agents: Iterable[_Row], dialects: Iterable[str]) -> None:
+    """Where dialects of one service ask for different values of one variable, each agent of it is told the one that serves all."""
+    present = set(dialects)
+    asked = {remedy.setting for one in DIALECTS if one.name in present for remedy in one.remedies}
+    for variable, values in _WIDEST_FIRST.items():
+        settings = [f"{variable}={value}" for value in values]
+        chosen = [one for one in settings if one in asked]
+        if len(chosen) < 2:
+            continue
+        for agent in agents:
+            rows: list[_Row] = []
+            merged: _Row | None = None
+            for row in agent["remedies"]:
+                if row["setting"] not in settings:
+                    rows.append(row)
+                elif merged is None:
+                    merged = row | {"setting": chosen[0], "note": _ONE_VALUE}
+                    rows.append(merged)
+                else:
+                    _join(merged, row)
+            agent["remedies"] = rows
 
 
 def together(agents: Iterable[_Row]) -> list[_Row]:
@@ -103,10 +134,8 @@ def together(agents: Iterable[_Row]) -> list[_Row]:
     for agent in agents:
         severities = {one["signal"]: _SEVERITIES.index(one["severity"]) for one in agent["blind"]}
         for remedy in agent["remedies"]:
-            fresh = remedy | {"gives": [], "unblinds": [], "agents": 0, "services": []}
-            row = rows.setdefault(remedy["setting"], fresh)
-            row["gives"] = sorted({*row["gives"], *remedy["gives"]})
-            row["unblinds"] = sorted({*row["unblinds"], *remedy["unblinds"]})
+            row = rows.setdefault(remedy["setting"], remedy | {"agents": 0, "services": []})
+            _join(row, remedy)
             row["agents"] += 1
             row["services"] += [agent["service.name"]] if agent["service.name"] not in row["services"] else []
             here = min((severities[signal] for signal in remedy["unblinds"]), default=len(_SEVERITIES))

@@ -112,6 +112,10 @@ class Roster:
         self._waiting = pl.concat([self._waiting, still]).tail(self._most)
         return _grouped(pl.concat(rows))
 
+    def waiting(self) -> pl.DataFrame:
+        """What ``unnamed`` may give one day: tenants and services (``tenant``, ``service.name``), a row an event."""
+        return self._waiting.filter(pl.col("service.name") != "").select("tenant", "service.name")
+
     def unnamed(self, before: float) -> pl.DataFrame:
         """What came before that time and has no name yet, as what one agent of its service did (``SERVICE/-``); it waits no longer."""
         late = pl.col("since") < before

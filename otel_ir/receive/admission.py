@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError, Message
 from otel_ir.errors import ConfigError, Overloaded
 from otel_ir.model import SCOPE_NAME
 from otel_ir.receive.config import AppendFn, Counter, ReceiveConfig, TokenConfig
+from otel_ir.receive.other_signal import check_signal, refusal_of_unreadable
 from otel_ir.receive.otlp_json import to_protobuf
 from otel_ir.receive.refusal import Outcome, RefusedError
 from otel_ir.receive.signals import ATTRIBUTES_FAULT, ID_FAULT, Signal
@@ -202,8 +203,10 @@ def examine(signal: Signal, content: bytes, services: tuple[str, ...], max_attri
         message: Any = signal.request()
         message.ParseFromString(content)
     except DecodeError as error:
-        raise RefusedError(Outcome.INVALID, f"not protobuf: {error}") from None
+        message = None
+        raise refusal_of_unreadable(signal, content, error) from None
     _check_counts(signal, message)
+    check_signal(signal, message)
     if signal.faulty is None:
         return Examined(None, {})
     refused: Tally[str] = Tally()

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from google.protobuf import json_format
 
+from otel_ir.receive.other_signal import check_json
 from otel_ir.receive.refusal import Outcome, RefusedError
 from otel_ir.receive.signals import Signal
 
@@ -36,6 +37,7 @@ def to_protobuf(signal: Signal, text: bytes) -> bytes:
         document = msgspec.json.decode(text)
         if not isinstance(document, dict):
             raise RefusedError(Outcome.INVALID, f"a JSON object is expected, not {type(document).__name__}")
+        check_json(signal, document)
         for item in _items(signal, document):
             _ids_to_base64(item)
         message = json_format.ParseDict(document, signal.request(), ignore_unknown_fields=True, max_recursion_depth=_DEPTH)

@@ -10,6 +10,9 @@ from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest, ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
 _COLLECTOR = "opentelemetry.proto.collector"
@@ -54,6 +57,7 @@ class Signal:
     resources: str
     scopes: str
     items: str
+    item: type[Message]
     rejected: str
     faulty: Callable[[Iterable[Any], int], list[int]] | None
     """``None``: the signal is answered, but not stored."""
@@ -62,6 +66,11 @@ class Signal:
     def path(self) -> str:
         """Path of OTLP/HTTP."""
         return f"/v1/{self.name}"
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """What the resources of a request are called in JSON, and as some write it."""
+        return f"resource{self.resources.removeprefix('resource_').title()}", self.resources
 
 
 SIGNALS: tuple[Signal, ...] = (
@@ -73,6 +82,7 @@ SIGNALS: tuple[Signal, ...] = (
         resources="resource_spans",
         scopes="scope_spans",
         items="spans",
+        item=Span,
         rejected="rejected_spans",
         faulty=faulty_spans,
     ),
@@ -84,6 +94,7 @@ SIGNALS: tuple[Signal, ...] = (
         resources="resource_logs",
         scopes="scope_logs",
         items="log_records",
+        item=LogRecord,
         rejected="rejected_log_records",
         faulty=faulty_logs,
     ),
@@ -95,6 +106,7 @@ SIGNALS: tuple[Signal, ...] = (
         resources="resource_metrics",
         scopes="scope_metrics",
         items="metrics",
+        item=Metric,
         rejected="rejected_data_points",
         faulty=None,
     ),

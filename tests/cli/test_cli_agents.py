@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ DAY = 86_400_000_000_000
 NOON = 1_767_268_800_000_000_000
 KEYS = [
     "otel_ir.agent.id", "service.name", "gen_ai.agent.name", "otel_ir.tenant", "dialects", "tools", "models", "system_prompt",
-    "first_seen", "last_seen", "events",
+    "first_seen", "last_seen", "events", "conversations",
 ]  # fmt: skip
 run = CliRunner().invoke
 
@@ -47,7 +50,8 @@ def test_the_ledgers_inventory_last_seen_first(data: Path) -> None:
     assert rows[0] == {
         "otel_ir.agent.id": "helpdesk/triage", "service.name": "helpdesk", "gen_ai.agent.name": "triage", "otel_ir.tenant": "",
         "dialects": ["http", "otel_genai"], "tools": ["read", "write"], "models": ["m1"], "system_prompt": "f" * 64,
-        "first_seen": "2025-12-31T12:00:00.000000000Z", "last_seen": "2026-01-01T12:00:00.000000001Z", "events": None,
+        "first_seen": "2025-12-31T12:00:00.000000000Z", "last_seen": "2026-01-01T12:00:00.000000001Z",
+        "events": None, "conversations": None,
     }  # fmt: skip
     assert [row["otel_ir.agent.id"] for row in rows] == ["helpdesk/triage", "pay/triage"]
     assert len(_rows("--data", str(data), "--limit", "1")) == 1
@@ -77,6 +81,43 @@ def test_nothing_to_show_is_said_and_is_no_failure(data: Path, tmp_path: Path) -
     assert "no agent was seen yet: send your agents' OTLP to `otel-ir serve`" in done.stderr
 
 
+class _Metrics(BaseHTTPRequestHandler):
+    said = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.said)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name it has there
+        pass
+
+
+@pytest.mark.parametrize(("said", "told"), [
+    ("otel_ir_events_unnamed 12.0\notel_ir_services_unnamed 2.0\n", "not listed yet: 12 events of 2 services still wait for the name"),
+    ("otel_ir_events_unnamed 1.0\notel_ir_services_unnamed 1.0\n", "not listed yet: 1 event of 1 service still wait for the name"),
+    ("otel_ir_events_unnamed 0.0\notel_ir_services_unnamed 0.0\n", ""),
+    ("otel_ir_events_unnamed NaN\n", ""),
+    ("", ""),
+])  # fmt: skip
+def test_who_waits_for_a_name_is_told_of_beside_a_server(data: Path, monkeypatch: pytest.MonkeyPatch, said: str, told: str) -> None:
+    monkeypatch.setattr(_Metrics, "said", said.encode())
+    with HTTPServer(("127.0.0.1", 0), _Metrics) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        (data / "serve.json").write_text(json.dumps({"pid": os.getpid(), "grpc": "", "http": f"127.0.0.1:{server.server_port}"}))
+        try:
+            done = run(app, ["agents", "--data", str(data)])
+            assert "no agent that fits" in run(app, ["agents", "--data", str(data), "--service", "nobody"]).stderr
+            assert len(_rows("--data", str(data))) == 2, "what scripts read is only who is known"
+        finally:
+            server.shutdown()
+            serving.join()
+    assert done.exit_code == 0
+    assert told in done.stderr
+    assert bool(told) == bool(done.stderr)
+
+
 def test_no_ledger_and_wrong_usage(tmp_path: Path, data: Path) -> None:
     done = run(app, ["agents", "--data", str(tmp_path / "nowhere")])
     assert done.exit_code == 1
@@ -95,6 +136,23 @@ def test_agents_of_files() -> None:
     assert _rows(capture, "--service", "nobody") == []
     assert _rows(capture, "--since", "1s") == []
     assert len(_rows(capture, "--limit", "1")) == 1
+    assert sum(row["conversations"] for row in rows.values()) >= 1
+
+
+def test_conversations_are_counted_in_files(tmp_path: Path) -> None:
+    said = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "look", "gen_ai.conversation.id": "c1"}
+    spans = [
+        {"traceId": f"{number:032x}", "spanId": f"{number:016x}", "name": "execute_tool look", "attributes": [
+            {"key": key, "value": {"stringValue": value}} for key, value in (said | more).items()
+        ]}
+        for number, more in enumerate([{}, {}, {"gen_ai.agent.name": "a"}, {"gen_ai.agent.name": "a", "gen_ai.conversation.id": "c2"}], 1)
+    ]  # fmt: skip
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "desk"}}]}
+    (tmp_path / "spans.json").write_text(json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]}))
+    done = run(app, ["agents", str(tmp_path), "--format", "json"])
+    assert [(row["otel_ir.agent.id"], row["events"], row["conversations"]) for row in json.loads(done.stdout)] == [
+        ("desk/-", 2, 1), ("desk/a", 2, 2),
+    ]  # fmt: skip
 
 
 def test_the_table_has_no_colors_where_nobody_wants_them(data: Path) -> None:

@@ -115,6 +115,23 @@ def test_a_service_and_a_folder_that_are_not_there(tmp_path: Path) -> None:
     assert f"{tmp_path / 'nope'}: there is no such folder" in done.stderr
 
 
+def test_a_configuration_that_is_not_there_is_all_that_is_told(tmp_path: Path) -> None:
+    done = run(app, ["doctor", "-c", str(tmp_path / "nope.yaml")])
+    assert done.exit_code == 1
+    assert "nope.yaml: there is no such file" in done.stdout
+    assert done.stderr == "nothing else was looked at: mend the configuration first\n"
+
+
+@pytest.mark.parametrize(("capture", "status", "summary"), [
+    ("langgraph_otelgenai", 1, "2 agents; because of what is missing, 1 rule can never fire on 2 of them (blind, above)"),
+    ("langgraph_otelgenai_content", 0, "2 agents; no rule is kept from ever firing by what they leave out"),
+])  # fmt: skip
+def test_the_summary_says_how_many_rules_and_agents(capture: str, status: int, summary: str) -> None:
+    done = run(app, ["doctor", str(CAPTURES / f"{capture}.json")])
+    assert done.exit_code == status
+    assert done.stderr == f"{summary}\n"
+
+
 def _free() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

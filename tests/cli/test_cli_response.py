@@ -15,6 +15,8 @@ from respond.life import Life, make_alert
 from typer.testing import CliRunner
 
 from otel_ir.cli import app
+from otel_ir.cli.output import with_detail
+from otel_ir.store import AgentRow
 
 POLICY = "verify: {within: 0.2, recheck: 1, stale: 2}\nttl: 100\nwatch: 50\nsafety: {protected: ['pay/*']}\n"
 AGENT = "helpdesk/agent-1"
@@ -49,7 +51,9 @@ class Place:
         lines = self.run(*arguments, "--format", "ndjson") if arguments[0] in ("actions", "incidents") else None
         if lines is not None:
             given = [json.loads(line) for line in lines.stdout.splitlines()]
-            assert given == (rows if isinstance(rows, list) else [rows]), "NDJSON is the same, one object a line"
+            # What holds is checked again each second, so also between the two calls.
+            same, these = ([one | {"checked_at": None} for one in found] for found in (given, rows if isinstance(rows, list) else [rows]))
+            assert same == these, "NDJSON is the same, one object a line"
         return rows
 
     @property
@@ -137,6 +141,44 @@ def test_one_action_is_let_go_of_and_the_others_hold(place: Place) -> None:
     assert place.json("incidents")[0]["state"] == "contained"
 
 
+def _seen(place: Place, *agents: str, tenant: str = "") -> None:
+    common: dict[str, Any] = {
+        "tenant": tenant,
+        "name": None,
+        "fingerprint": None,
+        "models": (),
+        "tools": (),
+        "first_seen": 1,
+        "last_seen": 1,
+    }
+    place.life.ledger.saw_agents([AgentRow(agent_id=one, service=one.partition("/")[0], **common) for one in agents])
+
+
+@pytest.mark.parametrize(("agent", "hint"), [
+    ("helpdesk/triag", "did you mean helpdesk/triage, helpdesk/triage-2?"),
+    ("helpdesc/triage", "did you mean helpdesk/triage, helpdesk/triage-2?"),
+    ("triage", "did you mean helpdesk/triage?"),
+    ("pay/roll", "`otel-ir agents` lists those that were"),
+    ("acme/bot", "it was, as one of tenant 'acme': --tenant acme"),
+])  # fmt: skip
+def test_an_agent_that_was_never_seen_is_warned_of_and_contained_in_advance(place: Place, agent: str, hint: str) -> None:
+    _seen(place, "helpdesk/triage", "helpdesk/triage-2", "shop/basket\x1b[2K")
+    _seen(place, "acme/bot", tenant="acme")
+    done = place.run("contain", agent, "--reason", "odd", "--wait", "0")
+    first, *_ = done.stderr.splitlines()
+    assert first == f"warning: {agent} was never seen; {hint}"
+    assert done.exit_code == 1, "no server takes the order; the warning changes nothing"
+    assert place.life.ledger.find_order(1) is not None
+
+
+def test_an_agent_that_was_seen_is_not_warned_of(place: Place) -> None:
+    place.serve()
+    _seen(place, AGENT)
+    assert "warning" not in place.run("contain", AGENT, "--reason", "odd").stderr
+    place.life.alert(place.responder, make_alert(2))  # known by its alert, not in the roster yet
+    assert "warning" not in place.run("contain", "helpdesk/agent-2", "--reason", "odd").stderr
+
+
 @pytest.mark.parametrize(("agent", "more", "message"), [
     (AGENT, ["--verb", "explode"], "no such step: explode"),
     ("helpdesk", [], "'helpdesk' is not service/agent"),
@@ -172,6 +214,24 @@ def test_a_dry_run_contains_nobody(place: Place) -> None:
     assert done.exit_code == 1
     assert json.loads(done.stdout)[0]["state"] == "dry_run"
     assert "NOT known to be contained" in done.stderr
+
+
+def test_the_detail_of_a_dry_run_is_an_object_in_json_and_text_in_a_table(place: Place) -> None:
+    place.serve(enforce=False)
+    done = place.run("contain", AGENT, "--reason", "odd", "--verb", "revoke_tools", "--format", "json")
+    (row,) = place.json("actions")
+    assert set(row["detail"]) == {"why", "would_send"}
+    assert json.loads(done.stdout)[0]["detail"] == row["detail"]
+    one = place.json("incidents", place.incident)["actions"][0]
+    assert one["detail"] == one["steps"][-1]["detail"] == row["detail"]
+    for table in (place.run("actions").stdout, place.run("incidents", place.incident).stdout):
+        assert '{"why"' in table
+
+
+def test_the_detail_of_what_was_done_is_text_whatever_it_looks_like(place: Place) -> None:
+    row = {"state": "failed", "detail": '{"from": "the target"}'}
+    assert with_detail(row) == row
+    assert with_detail({"state": "dry_run", "detail": "{cut …"}) == {"state": "dry_run", "detail": "{cut …"}
 
 
 def test_a_target_that_does_not_let_go(place: Place) -> None:

@@ -22,7 +22,8 @@ from contain.targets import Child
 from otel_ir.contain import Surroundings, cgroup, procfs
 from otel_ir.contain.guard import Guard, GuardConfig
 from otel_ir.contain.guard_wire import Register, Report
-from otel_ir.contain.process import Held, Process, ProcessConfig
+from otel_ir.contain.held import Held
+from otel_ir.contain.process import Process, ProcessConfig
 from otel_ir.errors import ConfigError
 from otel_ir.model_lifecycle import ActionRequest
 from otel_ir.respond import agent_target

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from otel_ir.doctor.blind import Blind
 from otel_ir.doctor.coverage import AgentCover, Pattern
-from otel_ir.doctor.remedy import of_agent, together
+from otel_ir.doctor.remedy import agree, of_agent, together
 from otel_ir.normalize.dialects import DIALECTS
 from otel_ir.normalize.table import CONTENT
 
@@ -88,16 +90,61 @@ def test_only_what_a_rule_needs_or_who_it_is_is_asked_of_the_application() -> No
 def test_a_table_that_only_tells_more_of_events_names_its_settings_too() -> None:
     missing = [{"what": USER, "columns": [USER]}]
     found = of_agent(_cover("strands", {USER}), missing, [], sampled=False, beside={"adot", "litellm"})
-    assert [one["dialect"] for one in found] == ["adot", "strands"]
+    assert [one["dialects"] for one in found] == [["adot"], ["strands"]]
 
 
 def test_settings_of_many_agents_stand_once() -> None:
     def agent(service: str, setting: str, *unblinds: str) -> dict[str, object]:
         blind = [{"signal": one, "severity": "critical"} for one in unblinds]
-        remedy = {"setting": setting, "gives": ["result"], "note": "", "dialect": None, "unblinds": list(unblinds)}
+        remedy = {"setting": setting, "gives": ["result"], "note": "", "dialects": [], "unblinds": list(unblinds)}
         return {"service.name": service, "blind": blind, "remedies": [remedy]}
 
     rows = together([agent("a", "X"), agent("b", "X"), agent("b", "X"), agent("c", "Y", "rule")])
     assert [(one["setting"], one["agents"], one["services"], one["unblinds"]) for one in rows] == [
         ("Y", 1, ["c"], ["rule"]), ("X", 3, ["a", "b"], []),
     ]  # fmt: skip
+
+
+CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+
+
+def _agents(*dialects: str) -> list[dict[str, Any]]:
+    missing = [{"what": one, "columns": [one]} for one in (ARGUMENTS, RESULT)]
+    return [{"remedies": of_agent(_cover(one, {ARGUMENTS, RESULT}), missing, [], sampled=False)} for one in dialects]
+
+
+@pytest.mark.parametrize(("dialects", "present", "value"), [
+    (["otel_genai"], [], "SPAN_ONLY"),
+    (["otel_genai", "google_adk"], [], "SPAN_AND_EVENT"),
+    (["google_adk", "otel_genai.langchain"], [], "SPAN_AND_EVENT"),
+    (["otel_genai"], ["google_adk"], "SPAN_AND_EVENT"),  # to set it for the one would take from the other
+])  # fmt: skip
+def test_a_service_is_told_one_value_of_a_variable(dialects: list[str], present: list[str], value: str) -> None:
+    agents = _agents(*dialects)
+    agree(agents, [*dialects, *present])
+    told = [[one["setting"] for one in agent["remedies"] if CAPTURE in one["setting"]] for agent in agents]
+    assert told == [[f"{CAPTURE}={value}"]] * len(dialects)
+    for agent, dialect in zip(agents, dialects, strict=True):
+        [row] = [one for one in agent["remedies"] if CAPTURE in one["setting"]]
+        assert row["dialects"] == [dialect]
+        assert (len({*dialects, *present}) > 1) == row["note"].startswith("one value for the whole process")
+
+
+def test_an_agent_that_two_dialects_tell_of_is_told_one_value() -> None:
+    gone, names = frozenset({ARGUMENTS, RESULT}), ("otel_genai", "google_adk")
+    cover = AgentCover("", "s", "s/a", Counter(names), [Pattern("tool_call", name, gone, 2, gone) for name in names], Counter())
+    agent = {"remedies": of_agent(cover, [{"what": one, "columns": [one]} for one in (ARGUMENTS, RESULT)], [], sampled=False)}
+    agree([agent], ["otel_genai", "google_adk"])
+    [row] = [one for one in agent["remedies"] if CAPTURE in one["setting"]]
+    assert (row["setting"], row["dialects"], row["gives"]) == (
+        f"{CAPTURE}=SPAN_AND_EVENT",
+        ["google_adk", "otel_genai"],
+        [ARGUMENTS, RESULT],
+    )
+
+
+def test_a_version_is_said_of_something() -> None:
+    for dialect in DIALECTS:
+        for remedy in dialect.remedies:
+            assert not re.match(r"(\d+\.x|\d+ )", remedy.note), f"{dialect.name}: {remedy.note}: of what?"
+            assert not re.search(r"; \d+[ :]", remedy.note), f"{dialect.name}: {remedy.note}: of what?"

@@ -30,6 +30,7 @@ def test_an_agent_that_nobody_names_is_in_the_inventory_after_a_while(tmp_path: 
         keeper = RosterKeeper(ledger, lambda: now)
         keeper.take(_output(_call("triage"), _call(None)))
         assert ledger.agents() == []
+        assert (keeper.unnamed_events, keeper.unnamed_services) == (1, 1)
         now = WRITE_SECONDS
         keeper.idle()
         assert [one.agent_id for one in ledger.agents()] == ["desk/triage"]
@@ -41,3 +42,4 @@ def test_an_agent_that_nobody_names_is_in_the_inventory_after_a_while(tmp_path: 
         assert {one.agent_id: (one.name, one.tools) for one in ledger.agents()} == {
             "desk/triage": (None, ("look",)), "desk/-": (None, ("look",)),
         }  # fmt: skip
+        assert (keeper.unnamed_events, keeper.unnamed_services) == (0, 0)

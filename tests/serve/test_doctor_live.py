@@ -89,12 +89,31 @@ def test_doctor_beside_a_running_server(tmp_path: Path, tokens: bool) -> None:
         _shop(told)
         text = subprocess.run([OTEL_IR, "doctor", "--data", data], capture_output=True, text=True, timeout=120, check=False)
         assert "  dialect   otel_genai.langchain: 15 of opentelemetry.instrumentation.genai.langchain" in text.stdout
-        assert f"  switch on {SWITCH} -> arguments, messages, result, system prompt; data_exfiltration can see then" in text.stdout
+        assert f"  switch on {SWITCH} [otel_genai.langchain 1.3b0] -> arguments, messages, result, system prompt; data_exfil" in text.stdout
         assert "    blind     data_exfiltration (critical) can never fire: it needs otel_ir.arguments.body.length" in text.stdout
         assert "    sampled   tool_call_burst (high) undercounts: more than 30 are seen from about 124 on" in text.stdout
         seen = until(lambda: [one for one in _told("agents", data, status=0) if one["service.name"] == "helpdesk"], what="the inventory")
     _inventory(seen + [one for one in _told("agents", data, status=0) if one["service.name"] == "shop"])
     assert _told("doctor", data, *more, status=1)["agents"] == told["agents"], "and after it stopped"
+
+
+def test_agents_says_what_waits_for_a_name(tmp_path: Path) -> None:
+    request = ExportTraceServiceRequest()
+    spans = request.resource_spans.add()
+    spans.resource.attributes.add(key="service.name").value.string_value = "desk"
+    span = spans.scope_spans.add().spans.add(trace_id=b"t" * 16, span_id=b"s" * 8, parent_span_id=b"p" * 8, name="execute_tool look")
+    for key, value in {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "look"}.items():
+        span.attributes.add(key=key).value.string_value = value
+
+    def said() -> str:
+        done = subprocess.run([OTEL_IR, "agents", "--data", tmp_path], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stdout) == (0, "")
+        return done.stderr
+
+    with otel_ir_serving(tmp_path) as server:
+        _send(server, request, over="http")
+        until(lambda: "1 event of 1 service still wait for the name of their agent" in said(), what="the line about what waits")
+    assert "no agent was seen yet" in said()
 
 
 def _helpdesk(told: dict[str, Any]) -> None:

@@ -143,8 +143,14 @@ def test_explain(good: Path, name: str) -> None:
     result = run("explain", name, "--rules", good)
     assert result.exit_code == 0
     assert "gen_ai.tool.name is 'a'" in result.stdout
-    assert "Compiled to\n  [" in result.stdout
+    assert "Compiled to" not in result.stdout
+    assert "col(" not in result.stdout
+    assert result.stderr == "--verbose adds the Polars expression that each is compiled to\n"
     assert run("explain", good).stdout == result.stdout
+    verbose = run("explain", name, "--rules", good, "--verbose")
+    assert verbose.stdout.startswith(result.stdout.rstrip("\n"))
+    assert "Compiled to the Polars expression\n  [" in verbose.stdout
+    assert verbose.stderr == ""
 
 
 def test_explain_nothing(good: Path) -> None:
@@ -192,7 +198,7 @@ def test_eval_with_a_pipeline_and_placeholders(tmp_path: Path) -> None:
     result = run("eval", tmp_path / "rules", tmp_path / "e.ndjson", *given)
     assert result.stdout == '{"rule_id":"6e0a9b7e-7b5a-4a7f-9e0c-0d6f5b1f7a05","event":{"user": {"name": "ADM_1"}}}\n'
     assert run("check", tmp_path / "rules", *given).stdout == "1 rules, 0 correlations, no errors\n"
-    explained = run("explain", "A", "--rules", tmp_path / "rules", *given)
+    explained = run("explain", "A", "--rules", tmp_path / "rules", "-v", *given)
     assert "user.name is 'root'" in explained.stdout
     assert "It is a rule for another product" in explained.stdout
     assert 'col("user.name")' in explained.stdout

@@ -82,10 +82,12 @@ DIALECT = Dialect(
         Remedy(
             "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=SPAN_AND_EVENT",
             (*CONTENT, "user.id"),
-            "2.x; SPAN_ONLY gives no user id, which stands in log records only; true means EVENT_ONLY: no arguments and results",
+            "ADK 2.x; SPAN_ONLY gives no user id, which stands in log records only; true means EVENT_ONLY: no arguments and results",
         ),
         Remedy(
-            "ADK_CAPTURE_MESSAGE_CONTENT_IN_SPANS=true", CONTENT, "1.x, and 2.x with ADK_TELEMETRY_SCHEMA_VERSION_OPT_IN=1; the default"
+            "ADK_CAPTURE_MESSAGE_CONTENT_IN_SPANS=true",
+            CONTENT,
+            "ADK 1.x, and ADK 2.x with ADK_TELEMETRY_SCHEMA_VERSION_OPT_IN=1; the default",
         ),
     ),
 )

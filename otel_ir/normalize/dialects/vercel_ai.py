@@ -63,10 +63,12 @@ DIALECT = Dialect(
     rejected=(r'^\{"type":"execution-denied"',),
     remedies=(
         Remedy(
-            "experimental_telemetry: {recordInputs: true, recordOutputs: true}", CONTENT, "both are on by default; 7 calls it telemetry"
+            "experimental_telemetry: {recordInputs: true, recordOutputs: true}",
+            CONTENT,
+            "both are on by default; AI SDK 7 calls it telemetry",
         ),
-        Remedy("experimental_telemetry: {functionId: ...}", _WHO[:1], "of the call; 7 calls it telemetry"),
-        Remedy("experimental_telemetry: {metadata: {sessionId, userId}}", _WHO[1:], "4 to 6; 7: runtimeContext"),
+        Remedy("experimental_telemetry: {functionId: ...}", _WHO[:1], "of the call; AI SDK 7 calls it telemetry"),
+        Remedy("experimental_telemetry: {metadata: {sessionId, userId}}", _WHO[1:], "AI SDK 4 to 6; in AI SDK 7 it is runtimeContext"),
     ),
 )
 MODERN = GENAI.but(
