@@ -26,7 +26,7 @@ from otel_ir.sigma.ruleset import RuleSet
 
 State = dict[str, "pl.DataFrame | bytes"]
 
-CODE = f"5/polars-{version('polars')}"
+CODE = f"6/polars-{version('polars')}"
 """Version of the state's structure. Polars is part of it: the numbers of events in the state are made with its hash."""
 
 RULESET_ACTIVATED = "ruleset_activated"
