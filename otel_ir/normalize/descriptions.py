@@ -1,8 +1,9 @@
 """One call, one event, for frames: which events describe the same call, and what one description tells of another.
 
 Each rule is a module that knows rows, not frames: model calls that two instrumentations describe (``twice.py``), several descriptions of a
-call by their ids (``same.py``), a call inside a call (``inside.py``), errors that are passed on (``once.py``), and what LLM messages tell
-(``joins.py``). A description that is not the first is a duplicate; what it says beyond the first is told of that.
+call by their ids (``same.py``), a call inside a call (``inside.py``), errors that are passed on (``once.py``), what LLM messages tell
+(``joins.py``), and who asked for what stands alone (``askers.py``). A description that is not the first is a duplicate; what it says beyond
+the first is told of that.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import polars as pl
 
 from otel_ir.model import EVENT_SCHEMA, TOLD_COLUMNS
 from otel_ir.normalize.arguments import argument_columns, is_argument, short_texts
+from otel_ir.normalize.askers import Askers, Place
 from otel_ir.normalize.calls import MAX_ALIKE, Extra
 from otel_ir.normalize.columns import LOG_MARK, scoped_id
 from otel_ir.normalize.few import Mask, is_among, is_null
@@ -48,7 +50,7 @@ _PLACE = ("trace_id", "span_id", "otel_ir.parent_span_id")
 _MODEL = "gen_ai.request.model"
 _ANSWER = (_EVENT, "otel_ir.journal.ordinal", "start_time", "event_time")
 _MAX_CHUNKS = 64
-_RULES = ("joins", "same", "inside", "twice", "once")
+_RULES = ("joins", "same", "inside", "twice", "once", "askers")
 
 
 class Descriptions:
@@ -64,6 +66,7 @@ class Descriptions:
         self.inside = Inside(final=final)
         self.twice = Twice()
         self.once = Once()
+        self.askers = Askers()
         self.stated = _STATED_SCHEMA.to_frame()
         """Tool events that name their call."""
 
@@ -82,7 +85,7 @@ class Descriptions:
         events, extras = self._join(events, nodes, calls, scopes)
         if self._final:
             events, within = _without(events, within), []
-        return events, passed_on + within + told + extras, moved
+        return events, passed_on + within + told + extras, moved | self._asked()
 
     def finish(self, ordinal: int) -> tuple[pl.DataFrame, list[Extra]]:
         """The events of calls that nothing ever came back from, and what is told of others."""
@@ -97,7 +100,7 @@ class Descriptions:
 
     def end_epoch(self, first: int | None) -> None:
         """Forgets what came before journal record ``first``; their own bounds hold at every epoch."""
-        for one in (self.joins, self.same, self.inside, self.twice):
+        for one in (self.joins, self.same, self.inside, self.twice, self.askers):
             one.end_epoch(first or 0)
         if first is not None:
             self.once.forget(first)
@@ -152,8 +155,7 @@ class Descriptions:
         found = self.same.fold(tells.iter_rows(named=True), came) if tells is not None else []
         found += self.same.opened([(event, at) for event, at in came.items() if event in self.same.waiting])
         places = {one.event: one.value for one in found if one.column == PLACE}
-        spans = pl.DataFrame([*places.values()], schema=dict.fromkeys(SPAN, pl.String), orient="row")
-        moved = dict(zip(places, self._keys.of(spans, "span_id").tolist(), strict=True)) if places else {}
+        moved = dict(zip(places, self._slots([*places.values()]), strict=True))
         return *self._told(events, [one for one in found if one.column != PLACE]), moved
 
     def _inside(self, events: pl.DataFrame, tells: pl.DataFrame | None) -> tuple[pl.DataFrame, list[Extra]]:
@@ -225,6 +227,23 @@ class Descriptions:
             return events, []
         own, derived, extras = self.joins.fold(tools, calls.to_dicts(), tripped.to_dicts(), self._stated)
         return self._derived(_set(events, own), derived), extras
+
+    def _asked(self) -> dict[str, int]:
+        """Where those stand who called what stands alone (askers.py): event -> slot."""
+        if not self.joins.far:
+            return {}
+        places = self.askers.fold(self.joins.far, self._may_know)
+        return dict(zip(places, self._slots([*places.values()]), strict=True))
+
+    def _may_know(self, places: list[Place]) -> list[bool]:
+        """Whether these spans, or others above them, may say who they are."""
+        nodes = self._traces.above(self._slots(places))
+        return [node is None or node.parent != 0 or node.identity != 0 for node in nodes]
+
+    def _slots(self, places: list[Place]) -> list[int]:
+        """The keys of spans."""
+        spans = pl.DataFrame(places, schema=dict.fromkeys(SPAN, pl.String), orient="row")
+        return self._keys.of(spans, "span_id").tolist() if places else []
 
     def _state(self, events: pl.DataFrame, joined: Mask, scopes: Keys | None) -> None:
         """Remembers which events stated the id of their call."""

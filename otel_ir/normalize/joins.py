@@ -98,6 +98,8 @@ class Joins:
         self.unasked = Unasked()
         self.echoes = Echoes()
         self.alone = Alone()
+        self.far: list[tuple[str, int, dict[str, Any]]] = []
+        """of the last frame: spans that stand alone, journal records, and message rows of their calls (askers.py)"""
 
     def fold(
         self,
@@ -114,6 +116,7 @@ class Joins:
         -> (columns to set on events of this frame, message rows that became events, what became known about earlier events).
         """
         self._stated = stated
+        self.far.clear()
         own: dict[str, dict[str, Any]] = {}
         derived: list[dict[str, Any]] = []
         extras: list[Extra] = []
@@ -186,6 +189,7 @@ class Joins:
                 break
         if not call.met and (event := self.alone.of(call)):
             meet(call, event | {"ordinal": row["ordinal"]}, found)
+            self.far.append((event["id"], row["ordinal"], row))
         return []
 
     def _compare(self, trace: Trace, row: dict[str, Any], stated: list[dict[str, Any]]) -> None:
@@ -243,6 +247,7 @@ class Joins:
             if other.taken is None:
                 meet(other, event, found)
         self.alone.add(event)
+        self.far += [(event["id"], event["ordinal"], call.row) for call in calls]
         return calls[0] if calls else None
 
     def _guardrail(self, event: dict[str, Any], found: list[Extra]) -> None:

@@ -23,6 +23,7 @@ from otel_ir.normalize.messages import (
     json_calls,
     read_flat,
     read_json,
+    said_in,
 )
 from otel_ir.normalize.numbered import Found, in_order, read_numbered
 from otel_ir.normalize.openai_js import read_items, read_run_together
@@ -122,18 +123,25 @@ def _events(text: str, *, answers: bool) -> Iterator[Call]:
 # --- Pydantic AI ---------------------------------------------------------------------------------------------------------------
 
 
+_MESSAGES, _ENDS_WITH_CALLS = "pydantic_ai.all_messages", '"finish_reason":"tool_call"}]'
+
+
 def _read_pydantic(sources: Sources, where: Mask) -> Found:
     """What an agent's ``final_result`` says of approvals that are asked for; of every call that runs there is a span. The results in its
-    messages tell of calls that ran, or were refused, when an earlier run had asked for them.
+    messages tell of calls that ran, or were refused, when an earlier run had asked for them. Without content there is no such result, and a
+    run whose messages end with calls asks for them.
     """
     found: Found = []
+    for row, text in _texts(sources, _MESSAGES, where & ~sources.has("final_result"), (_ENDS_WITH_CALLS,)):
+        for message in raw_list(text)[-1:] if text.endswith(_ENDS_WITH_CALLS) else ():
+            found += [(row, call) for call in [*said_in(bytes(message))][:MAX_CALLS] if call.side == "call"]
     for row, text in _texts(sources, "final_result", where, ('"approvals"',)):
         outer = raws(text)
         for item in raw_list(bytes(outer["approvals"] if "calls" in outer else b"null"))[:MAX_CALLS]:
             call = members(bytes(item).decode("utf-8", "replace"))
             asked = Call("call", call.get("tool_call_id"), call.get("tool_name"), call.get("args"))
             found += [(row, asked), (row, asked._replace(side="approval", result="pending"))]
-    for source, reader in (("pydantic_ai.all_messages", json_calls), ("all_messages_events", _pydantic_events)):
+    for source, reader in ((_MESSAGES, json_calls), ("all_messages_events", _pydantic_events)):
         for row, text in _texts(sources, source, where, ("tool_call_response", '"tool"')):
             found += [(row, call) for call in [call for call in reader(text) if call.side == "result"][-MAX_RESULTS:]]
     return sorted(found, key=lambda one: one[0])

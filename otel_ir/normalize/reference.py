@@ -121,6 +121,7 @@ def dialects_markdown() -> str:
         "  a run that goes on after a person decided brings it back in another trace.",
         "* A call that somebody refused is an event, `rejected`. Where only the refusal names it, by tool and id, that event is made of",
         "  the refusal, once everything was read.",
+        "* Of a tool span without a parent, the span that tells of its call stands for the parent, if it may know who called.",
         "* A tool call below a tool call is the same one where a framework calls a tool of that name through MCP. What an MCP server says",
         "  of a call whose caller describes it, too, is of that call, by name and time.",
         "* A *detail* is no event: it tells of the call that it names, else of the span in which it stands.",

@@ -208,7 +208,8 @@ def _around(events: pl.DataFrame, nodes: pl.DataFrame, parents: Keys) -> dict[st
 
 def _awaits_more() -> pl.Expr:
     unnamed = ~pl.col(_ARGUMENTS).str.starts_with("{")
-    tool = (pl.col("event.type") == "tool_call") & (pl.col("gen_ai.tool.call.id").is_null() | unnamed)
+    alone = pl.col("otel_ir.parent_span_id").is_null() & (pl.col(LACKS) != 0)
+    tool = (pl.col("event.type") == "tool_call") & (pl.col("gen_ai.tool.call.id").is_null() | unnamed | alone)
     tool |= (pl.col("event.type") == "approval") | pl.col("error") | (pl.col("otel_ir.dialect") == "messages")
     return tool | ((pl.col("event.type") == "guardrail") & pl.col("otel_ir.guardrail.triggered").is_null())
 
@@ -226,6 +227,7 @@ def _opens(events: pl.DataFrame) -> Numbers:
             "otel_ir.guardrail.triggered",
             "error",
             "otel_ir.dialect",
+            "otel_ir.parent_span_id",
         )
     )
     rows = zip(*(column.to_list() for column in columns), strict=True)
@@ -233,11 +235,11 @@ def _opens(events: pl.DataFrame) -> Numbers:
         slot
         or lack > IDENTITY_BITS
         or kind == "approval"
-        or (kind == "tool_call" and (call is None or not (arguments or "{").startswith("{")))
+        or (kind == "tool_call" and (call is None or not (arguments or "{").startswith("{") or (lack and parent is None)))
         or (kind == "guardrail" and verdict is None)
         or error
         or dialect == "messages"
-        for slot, lack, kind, call, arguments, verdict, error, dialect in rows
+        for slot, lack, kind, call, arguments, verdict, error, dialect, parent in rows
     ]
     return np.flatnonzero(np.array(open_, dtype=np.bool_))
 

@@ -6,13 +6,16 @@ import json
 from itertools import permutations
 from typing import Any
 
+import polars as pl
 import pytest
 from normalize.otlp_maker import NOW, span, traces
 
+from otel_ir.engine import Fold
 from otel_ir.model import Record
-from otel_ir.offline import final_form
+from otel_ir.offline import NO_RULES, final_form
 
 SECOND = 1_000_000_000
+SHOWN = ("otel_ir.event.id", "otel_ir.journal.ordinal", "gen_ai.agent.name")
 
 
 def asks(at: int, arguments: dict[str, Any], trace: str = "1") -> bytes:
@@ -61,3 +64,67 @@ def test_an_id_that_comes_again_much_later_is_of_another_call(order: tuple[int, 
 def test_an_agents_span_may_repeat_the_call(order: tuple[int, ...]) -> None:
     sent = [asks(0, {"n": 1}), asks(9000, {"n": 1}, trace="4"), runs(5000)]
     assert calls(sent, order) == [("2", '{"n": 1}', None)]
+
+
+def told_by(kind: str, trace: str, **who: str) -> bytes:
+    """A span that tells of the call: a model's, or an agent's, which repeats what its models said."""
+    call = {"type": "tool_call", "id": "c-1", "name": "look_up", "arguments": {"n": 1}}
+    said = {"gen_ai.operation.name": kind, "gen_ai.output.messages": json.dumps([{"role": "assistant", "parts": [call]}])}
+    made = span(said | who, id=trace * 16, trace=trace * 32, start=NOW, end=NOW + 1000)
+    return traces(made, scope="agent_framework")
+
+
+def who_called(sent: list[bytes]) -> set[tuple[str | None, ...]]:
+    events = final_form([Record(number, "traces", 2 * NOW, body) for number, body in enumerate(sent, start=1)])
+    found = events.filter((events["event.type"] == "tool_call") & events["otel_ir.duplicate_of"].is_null())
+    return {*found.select("gen_ai.agent.name", "gen_ai.conversation.id", "otel_ir.agent.id_source").rows()}
+
+
+WHOLE = {"gen_ai.tool.call.arguments": '{"n": 1}', "gen_ai.tool.call.result": "found"}
+
+
+@pytest.mark.parametrize("content", [{}, WHOLE])
+def test_who_called_is_who_tells_of_the_call(content: dict[str, str]) -> None:
+    agent = told_by("invoke_agent", "3", **{"gen_ai.agent.name": "billing", "gen_ai.conversation.id": "s"})
+    for sent in permutations([told_by("chat", "1"), runs(5000, **content), agent]):
+        assert who_called([*sent]) == {("billing", "s", "ancestor")}
+    for sent in permutations([told_by("chat", "1", **{"gen_ai.conversation.id": "s"}), runs(5000, **content)]):
+        assert who_called([*sent]) == {(None, "s", "resource")}
+
+
+@pytest.mark.parametrize("content", [{}, WHOLE])
+def test_who_called_may_stand_above_who_tells(content: dict[str, str]) -> None:
+    call = {"type": "tool_call", "id": "c-1", "name": "look_up", "arguments": {"n": 1}}
+    said = {"gen_ai.operation.name": "chat", "gen_ai.output.messages": json.dumps([{"role": "assistant", "parts": [call]}])}
+    model = traces(span(said, id="1" * 16, trace="1" * 32, parent="4" * 16, start=NOW, end=NOW + 1000))
+    above = traces(span({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "a"}, id="4" * 16, trace="1" * 32))
+    for sent in permutations([model, runs(5000, **content), above]):
+        assert who_called([*sent]) == {("a", None, "ancestor")}
+
+
+def test_nobody_called_what_says_other_arguments() -> None:
+    agent = told_by("invoke_agent", "3", **{"gen_ai.agent.name": "billing"})
+    other = runs(5000, **{"gen_ai.tool.call.arguments": '{"n": 2}'})
+    for sent in permutations([agent, other]):
+        assert (None, None, "resource") in who_called([*sent])
+
+
+@pytest.mark.parametrize("many", [1, 40])
+def test_who_called_is_told_in_the_same_record_however_records_are_framed(many: int) -> None:
+    """Few rows and many are asked in two ways."""
+    tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "look_up"} | WHOLE
+    others = [traces(span(tool | {"gen_ai.tool.call.id": f"d-{at}"}, trace=f"{at:x}5".zfill(32))) for at in range(many)]
+    agent = told_by("invoke_agent", "3", **{"gen_ai.agent.name": "billing"})
+    sent = [Record(at, "traces", 2 * NOW, body) for at, body in enumerate([runs(5000, **WHOLE), *others, agent, runs(5000, "4")], start=1)]
+    told = []
+    for frames in ([sent], [[one] for one in sent]):
+        fold = Fold(NO_RULES)
+        outputs = [fold.fold(frame) for frame in frames]
+        told.append(
+            [
+                sorted(pl.concat([getattr(output, name) for output in outputs]).select(SHOWN).rows(), key=str)
+                for name in ("events", "patches")
+            ]
+        )
+    assert told[0] == told[1]
+    assert any(row[2] == "billing" for row in told[0][1])

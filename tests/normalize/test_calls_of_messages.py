@@ -104,6 +104,24 @@ def test_a_pydantic_agent_says_which_calls_wait_for_approval() -> None:
     assert decisions(final(traces(span(agent), scope="pydantic-ai"))) == [("wipe", "a", "pending")]
 
 
+def test_a_pydantic_agent_without_content_whose_run_ends_with_calls_asks_for_them() -> None:
+    asks = {"role": "assistant", "parts": [{"type": "tool_call", "id": "c", "name": "wipe"}], "finish_reason": "tool_call"}
+    back = {"role": "user", "parts": [{"type": "tool_call_response", "id": "c", "name": "wipe"}]}
+    agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "a"}
+    ran = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "wipe", "gen_ai.tool.call.id": "c", "gen_ai.agent.name": "a"}
+
+    def told(*messages: dict[str, Any]) -> bytes:
+        text = json.dumps(messages, separators=(",", ":"))
+        return traces(span(agent | {"pydantic_ai.all_messages": text}, id="2" * 16), scope="pydantic-ai")
+
+    tool = traces(span(ran, id="3" * 16, parent="2" * 16), scope="pydantic-ai")
+    assert calls(final(told(asks))) == [("wipe", "a", "unknown", None, None)]
+    for sent in ([told(asks), tool], [tool, told(asks)]):
+        assert calls(final(*sent)) == [("wipe", "a", "yes", None, None)]
+    answered = {"role": "assistant", "parts": [{"type": "text"}], "finish_reason": "stop"}
+    assert not calls(final(told(asks, back, answered)))
+
+
 def test_where_every_call_that_runs_has_a_span_a_result_alone_is_no_proof() -> None:
     """Strands: a hook canceled the call."""
     asked = [{"toolUse": {"toolUseId": "c", "name": "wipe", "input": {"n": 1}}}]
