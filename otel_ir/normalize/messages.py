@@ -130,18 +130,18 @@ def _executed(call: Call, table: Dialect) -> str | None:
 
 # --- OpenInference: messages flattened into attributes -----------------------------------------------------------------------
 
-_FLAT = re.compile(r"llm\.(input|output)_messages\.(\d{1,9})\.message\.(.+)")
+_FLAT = re.compile(r"(?:llm|gen_ai)\.(input|output)[_.]messages\.(\d{1,9})\.message\.(.+)")
 _FLAT_CALL = re.compile(r"tool_calls\.(\d{1,9})\.tool_call\.(id|function\.name|function\.arguments)")
 _FLAT_TEXT = re.compile(r"contents\.\d{1,9}\.message_content\.text")
 
 
 def read_flat(sources: Sources, where: Mask) -> list[tuple[int, Call]]:
-    """OpenInference: ``llm.{input,output}_messages.N.message.*``.
+    """OpenInference: ``llm.{input,output}_messages.N.message.*``, and ``gen_ai.{input,output}.messages`` of who renamed it.
 
     Adds the sources ``@input_messages`` and ``@output_messages``: JSON in the form of the GenAI conventions.
     """
     attributes = sources.batch.attributes
-    paths = [_FLAT.fullmatch(key) if key.startswith("llm.") else None for key in attributes.keys]
+    paths = [_FLAT.fullmatch(key) if key.startswith(("llm.", "gen_ai.")) else None for key in attributes.keys]
     known = np.array([path is not None for path in paths], dtype=np.bool_)
     if not known.any() or not where.any():
         return []

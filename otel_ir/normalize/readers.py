@@ -212,6 +212,7 @@ def _vercel_call(item: bytes) -> Call:
 
 def _read_strands(sources: Sources, where: Mask) -> Found:
     """Span events ``gen_ai.choice`` and the last ``gen_ai.tool.message``; those of the newer conventions, or attributes."""
+    read_flat(sources, where)  # OpenInference's processor puts what several tools gave into one message: no calls, but what was said.
     modern = [call for before in (_DETAILS, "") for call in read_json(sources, where, before)]
     results = {row: list(_blocks(text)) for row, text in _texts(sources, "event:gen_ai.tool.message/content", where, ("toolResult",))}
     calls = {row: list(_blocks(text)) for row, text in _texts(sources, "event:gen_ai.choice/message", where, ("toolUse",))}

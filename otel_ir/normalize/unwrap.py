@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from otel_ir.normalize.json_text import UNREADABLE, literal, members, raw_list, raw_text, raws
+from otel_ir.normalize.results import RESULTS
 
 Members = Mapping[str, str | None]
 _TEXT = msgspec.json.Decoder(str)
@@ -411,6 +412,7 @@ UNWRAPPERS: dict[str, Callable[[str], Members]] = {
     "before '.run'": _before(".run"),
     "moved messages": _moved_messages,
     "scheduled call": _scheduled,
+    **RESULTS,
     "as command": _as_member("command"),
     "as file_path": _as_member("file_path"),
 }

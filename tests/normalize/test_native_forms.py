@@ -117,3 +117,32 @@ def test_the_answer_in_events_without_a_choice_is_what_the_assistant_said_last()
     attributes = {"gen_ai.operation.name": "responses", "events": f"[{made % 'a'}, {told}, {made % 'b'}]"}
     found = normalized(traces(span(attributes), scope="logfire.openai")).calls
     assert found.select("side", "call_id", "tool").rows() == [("result", "a", "wipe"), ("call", "b", "wipe")]
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_strands_with_the_span_processor_of_openinference(step: int) -> None:
+    tool = {"gen_ai.operation.name": "execute_tool", "openinference.span.kind": "TOOL", "gen_ai.tool.call.id": "c1"}
+    said = "llm.output_messages.0.message.tool_calls.0.tool_call."
+    model = {"gen_ai.operation.name": "chat", "llm.input_messages.0.message.role": "user", "llm.input_messages.0.message.content": "help"}
+    spans = [
+        span({**model, f"{said}id": "c1", f"{said}function.name": "find"}, id=f"{1:016x}", parent=f"{9:016x}"),
+        span({**tool, "gen_ai.tool.name": "find", "input.value": '{"a": 1}', "output.value": "found"}, id=f"{2:016x}", parent=f"{9:016x}"),
+        span(
+            {
+                **tool,
+                "gen_ai.tool.name": "handoff_to_agent",
+                "gen_ai.tool.call.id": "c2",
+                "input.value": '{"agent_name": "b", "message": "x"}',
+            },
+            id=f"{3:016x}",
+            parent=f"{9:016x}",
+        ),
+        span({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "a"}, id=f"{9:016x}"),
+    ]
+    records = (Record(at, "traces", 2 * NOW, traces(one, scope="strands.telemetry.tracer")) for at, one in enumerate(spans[::step], 1))
+    found = final_form(records)
+    calls = found.filter(found["event.type"] == "tool_call")
+    columns = ("gen_ai.agent.name", "gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "otel_ir.executed")
+    assert calls.select(columns).rows() == [("a", '{"a": 1}', "found", "yes")]
+    assert found.filter(found["event.type"] == "handoff")["otel_ir.handoff.to"].to_list() == ["b"]
+    assert "help" in found.filter(found["event.type"] == "model_output")["gen_ai.input.messages"][0]

@@ -2,6 +2,7 @@
 
 ``trace_attributes`` that the application gives (session, user) are on every span. With
 ``OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental`` content stands in attributes, or in the event of the newer conventions.
+OpenInference's span processor takes the events away, and puts its own attributes on the same spans.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ DIALECT = Dialect(
     unwrap=(
         Unwrap("gen_ai.tool.call.arguments", "members", ("agent_name",), needs=r'"agent_name"', event="handoff"),
         Unwrap("event:gen_ai.tool.message/content", "members", ("agent_name",), needs=r'"agent_name"', event="handoff"),
+        Unwrap("input.value", "members", ("agent_name",), needs=r'"agent_name"', event="handoff"),
     ),
     columns={
         "gen_ai.conversation.id": ("gen_ai.conversation.id", "session.id"),
@@ -35,11 +37,15 @@ DIALECT = Dialect(
             "gen_ai.tool.call.arguments",
             On("tool_call", "event:gen_ai.tool.message/content"),
             On("handoff", "event:gen_ai.tool.message/content"),
+            On("tool_call", "input.value"),
+            On("handoff", "input.value"),
         ),
         "gen_ai.tool.call.result": (
             "gen_ai.tool.call.result",
             On("tool_call", "event:gen_ai.choice/message"),
             On("handoff", "event:gen_ai.choice/message"),
+            On("tool_call", "output.value"),
+            On("handoff", "output.value"),
         ),
         "gen_ai.provider.name": ("gen_ai.provider.name", "gen_ai.system"),
         "gen_ai.usage.input_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
@@ -48,6 +54,7 @@ DIALECT = Dialect(
             "gen_ai.input.messages",
             On("model_output", f"{_DETAILS}/gen_ai.input.messages"),
             On("model_output", "event:gen_ai.user.message/content"),
+            "@input_messages",
         ),
         "gen_ai.system_instructions": (
             "gen_ai.system_instructions",
@@ -58,10 +65,12 @@ DIALECT = Dialect(
             "gen_ai.output.messages",
             On("model_output", f"{_DETAILS}/gen_ai.output.messages"),
             On("model_output", "event:gen_ai.choice/message"),
+            "@output_messages",
         ),
         "otel_ir.handoff.to": (
             On("handoff", "gen_ai.tool.call.arguments#agent_name"),
             On("handoff", "event:gen_ai.tool.message/content#agent_name"),
+            On("handoff", "input.value#agent_name"),
         ),
     },
     error=("@status=2", "error.type", "gen_ai.tool.status=error"),
