@@ -148,6 +148,8 @@ def test_calls_are_told_apart_whatever_the_order(world: list[Part], chance: Any)
         ([Part(0, "framework", "t", 0, 300), Part(1, "server", "t", 10, 200, 0), Part(2, "sdk", "t", 5, 400, None, "c")], 2),
         ([Part(0, "framework", "t", 0, 300), Part(1, "client", "t", 10, 250, 0), Part(2, "server", "t", 20, 200, 1)], 1),
         ([Part(0, "framework", "t", 0, 300), Part(1, "server", "t", 10, 250, 0, failed=True), Part(2, "server", "t", 20, 200, 1)], 1),
+        # A request that failed is no failure of the call, whichever comes first.
+        ([Part(0, "framework", "t", 0, 300), Part(1, "way", "t", 10, 250, 0, failed=True)], 1),
         # Of two calls at the same time each has its server.
         (
             [
