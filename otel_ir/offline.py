@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otel_ir.engine import Fold
 from otel_ir.model import EVENT_SCHEMA, PATCH_COLUMNS, TOLD_COLUMNS, Alert, FoldOutput, Record, newest_patches
 from otel_ir.normalize.settle import present, settled
+from otel_ir.normalize.tried import tried
 from otel_ir.otlp_files import FileRequest, otlp_files, read_otlp
 from otel_ir.sigma.ruleset import RuleSet
 
@@ -96,7 +97,7 @@ def final_form(records: Iterable[Record], ruleset: RuleSet = NO_RULES) -> pl.Dat
     patched = events.join(last, on="otel_ir.event.id", how="left", suffix=" now", maintain_order="left")
     now = {name: pl.when(known).then(pl.col(f"{name} now")).otherwise(pl.col(name)) for name in PATCH_COLUMNS}
     now |= {name: pl.coalesce(f"{name} now", name) for name in TOLD_COLUMNS}
-    final = settled(patched.with_columns(**now).select(events.columns)).with_columns(present())
+    final = settled(tried(patched.with_columns(**now).select(events.columns), patched)).with_columns(present())
     nobody = pl.col("otel_ir.agent.id_source") == "none"
     final = final.with_columns(
         # Who hands over is the agent that called; its name may have come later.

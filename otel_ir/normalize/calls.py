@@ -46,13 +46,14 @@ class Call:
 
 @dataclass(slots=True)
 class Waiting:
-    """A tool event that has no call id yet; or one that has (``named``), whose call the messages may tell of without an id."""
+    """A tool event that has no call id yet; or one that has (``named``), whose call messages may tell of without an id. ``start``: ns."""
 
     event: str
     tool: str
     parent: str | None
     arguments: str | None
     named: bool = False
+    start: int = 0
 
 
 @dataclass(slots=True)

@@ -174,7 +174,7 @@ class Joins:
         self._compare(trace, row, known)
         if call.met:
             return []
-        for waiting in sorted(trace.waiting, key=lambda one: one.parent != row["parent"]):
+        for waiting in sorted(trace.waiting, key=lambda one: (one.parent != row["parent"], one.start)):
             if fits(call, waiting.tool, waiting.arguments) and not (waiting.named and row["call_id"] is not None):
                 trace.waiting.remove(waiting)
                 call.taken, call.met = waiting.event, True
@@ -232,7 +232,7 @@ class Joins:
                 found.append(Extra(event["id"], event["ordinal"], "gen_ai.tool.call.id", call.row["call_id"]))
             meet(call, event, found)
         elif event["tool"] and len(trace.waiting) < MAX_CALLS_PER_TRACE:
-            trace.waiting.append(Waiting(event["id"], event["tool"], event["parent"], arguments, named))
+            trace.waiting.append(Waiting(event["id"], event["tool"], event["parent"], arguments, named, int(event["start"] or 0)))
 
     def _far(self, event: dict[str, Any], found: list[Extra]) -> Call | None:
         """The call of another trace that a span which stands alone is of (alone.py)."""
@@ -273,7 +273,7 @@ class Joins:
             if size <= MAX_EARLY_CHARACTERS:
                 keep(trace.early, {name: row[name] for name in _EARLY}, MAX_EARLY)
             return []
-        return tell_result(trace, trace.calls[key], row, found)
+        return tell_result(trace, trace.calls[key], row, found, itself=_says_itself(trace.calls[key], row))
 
     def _ran_here(self, trace: Trace, call: Call, result: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         """The result of a call that was asked for in another trace; a span of this one may describe it, now or later."""
@@ -363,7 +363,7 @@ class Joins:
         result = result | {"ordinal": row["ordinal"], "position": row["position"]}
         there = self.traces.get(result.get("trace", row["trace"]), trace)
         if there is trace:
-            return tell_result(trace, call, result, found)
+            return tell_result(trace, call, result, found, itself=_says_itself(call, row))
         return self._ran_here(there, call, result | self._now(result, call), found)
 
     def _answered_unnamed(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
@@ -415,7 +415,20 @@ class Joins:
             more = {"executed": self._came(name, key, call), "duplicate_of": away.get(id(call))}
             more |= by_result(call.later) if call.later is not None else {}
             left += as_event(self.traces[name], call, more | {"ordinal": ordinal})
-        return left, self._later(ordinal)
+        return left, self._later(ordinal) + self._again(ordinal)
+
+    def _again(self, ordinal: int) -> list[Extra]:
+        """The id of the only call that says the same as a span without one, though another span describes that call: it was tried again."""
+        found: list[Extra] = []
+        for trace in self.traces.values():
+            loose = [one for one in trace.waiting if not one.named and one.arguments is not None]
+            met: defaultdict[tuple[str, str | None], set[str]] = defaultdict(set)
+            for call in trace.calls.values() if loose else ():
+                if call.met and call.row["call_id"] is not None:
+                    met[call.row["tool"], call.arguments].add(call.row["call_id"])
+            same = ((one.event, met.get((one.tool, one.arguments), ())) for one in loose)
+            found += [Extra(event, ordinal, "gen_ai.tool.call.id", *ids) for event, ids in same if len(ids) == 1]
+        return found
 
     def _later(self, ordinal: int) -> list[Extra]:
         """The spans of the results' own traces are told, else those that waited."""
@@ -493,6 +506,12 @@ _STATE = tuple[
     bytes,
     bytes,
 ]
+
+
+def _says_itself(call: Call, row: dict[str, Any]) -> bool:
+    """Whether another span than the first one that describes a call says its result: the call was made again."""
+    spans = [one for one in row["stated"] or () if one["ordinal"] <= row["ordinal"] and one["id"] != call.taken and not one["bare"]]
+    return call.met and any(agree(canonical(one["text"]), call.arguments) for one in spans)
 
 
 def _sender(trace: str) -> str:
