@@ -66,7 +66,7 @@ from otel_ir.normalize.telling import (
     told_before,
     told_more,
 )
-from otel_ir.normalize.unasked import Unasked, first_answer
+from otel_ir.normalize.unasked import MAX_UNASKED_CHARACTERS, Unasked, first_answer
 
 MAX_CALLS_PER_TRACE = 1024
 MAX_TRACES = 100_000
@@ -258,6 +258,8 @@ class Joins:
         if row["call_id"] is None:
             return []
         if key not in trace.calls and (call := self._elsewhere(row)):
+            if key is not None and len(row["result"] or "") <= MAX_UNASKED_CHARACTERS:
+                _keep_early(trace, row)  # two runs may use one id, and the call of this one may still come
             return self._ran_here(trace, call, row, found)
         said = canonical(row["arguments"])
         stated = [one for one in row["stated"] or () if agree(canonical(one["text"]), said)]
@@ -269,9 +271,7 @@ class Joins:
         if key not in trace.calls:
             mark_changed(trace, row["call_id"], row["tool"], [said])
             # Its call may still come; or the request repeats a call that was made before our time, or in another trace.
-            size = sum(len(one["result"] or "") for one in trace.early) + len(row["result"] or "")
-            if size <= MAX_EARLY_CHARACTERS:
-                keep(trace.early, {name: row[name] for name in _EARLY}, MAX_EARLY)
+            _keep_early(trace, row)
             return []
         return tell_result(trace, trace.calls[key], row, found, itself=_says_itself(trace.calls[key], row))
 
@@ -506,6 +506,12 @@ _STATE = tuple[
     bytes,
     bytes,
 ]
+
+
+def _keep_early(trace: Trace, row: dict[str, Any]) -> None:
+    size = sum(len(one["result"] or "") for one in trace.early) + len(row["result"] or "")
+    if size <= MAX_EARLY_CHARACTERS:
+        keep(trace.early, {name: row[name] for name in _EARLY}, MAX_EARLY)
 
 
 def _says_itself(call: Call, row: dict[str, Any]) -> bool:
