@@ -437,6 +437,7 @@ class Joins:
             if call.later is not None and call.taken is not None:
                 ran = [stated["id"] for stated in self._stated(call.later, call.row["tool"])]
                 for event in ran or [call.taken]:
+                    tell(event, ordinal, ARGUMENTS, call.row["arguments"], found)
                     tell(event, ordinal, RESULT, call.later["result"], found)
                     tell(event, ordinal, EXECUTED, call.later["executed"], found)
         return found
