@@ -335,7 +335,7 @@ class Joins:
         """The oldest unanswered call without an id that says the same; it has that of the result from now on."""
         for ordinal, trace, key in self.asked.get(said_key(row, canonical(row["arguments"])), ()):
             call = self.traces[trace].calls.get(key) if trace in self.traces else None
-            if call is not None and not call.answered and call.row["call_id"] is None and call.row["time"] < self.unasked.since(row):
+            if call is not None and not call.answered and call.row["call_id"] is None and self.unasked.may_be_of(row, call):
                 self._name(call, row, (ordinal, trace, key))
                 return call
         return None
