@@ -18,6 +18,7 @@ from otel_ir.model import EVENT_SCHEMA, PATCH_COLUMNS, TOLD_COLUMNS, Alert, Fold
 from otel_ir.normalize.linked import linked
 from otel_ir.normalize.refused import with_refused
 from otel_ir.normalize.settle import present, settled
+from otel_ir.normalize.tried import tried
 from otel_ir.otlp_files import FileRequest, otlp_files, read_otlp
 from otel_ir.sigma.ruleset import RuleSet
 
@@ -98,8 +99,8 @@ def final_form(records: Iterable[Record], ruleset: RuleSet = NO_RULES) -> pl.Dat
     patched = events.join(last, on="otel_ir.event.id", how="left", suffix=" now", maintain_order="left")
     now = {name: pl.when(known).then(pl.col(f"{name} now")).otherwise(pl.col(name)) for name in PATCH_COLUMNS}
     now |= {name: pl.coalesce(f"{name} now", name) for name in TOLD_COLUMNS}
-    final = linked(settled(patched.with_columns(**now).select(events.columns)), fold.weaver.calls.links())
-    final = with_refused(final).with_columns(present())
+    told = tried(patched.with_columns(**now).select(events.columns), patched)
+    final = with_refused(linked(settled(told), fold.weaver.calls.links())).with_columns(present())
     nobody = pl.col("otel_ir.agent.id_source") == "none"
     final = final.with_columns(
         # Who hands over is the agent that called; its name may have come later.

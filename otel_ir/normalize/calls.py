@@ -46,9 +46,9 @@ class Call:
 
 @dataclass(slots=True)
 class Waiting:
-    """A tool event that has no call id yet; or one that has (``named``), whose call the messages may tell of without an id.
+    """A tool event that has no call id yet; or one that has (``named``), whose call messages may tell of without an id.
 
-    ``ran``: whether it says so itself; ``start`` in ns.
+    ``ran``: whether it says so itself; ``start``: ns.
     """
 
     event: str

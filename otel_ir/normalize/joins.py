@@ -67,7 +67,7 @@ from otel_ir.normalize.telling import (
     told_before,
     told_more,
 )
-from otel_ir.normalize.unasked import Unasked, first_answer
+from otel_ir.normalize.unasked import MAX_UNASKED_CHARACTERS, Unasked, first_answer
 
 MAX_CALLS_PER_TRACE = 1024
 MAX_TRACES = 100_000
@@ -178,7 +178,7 @@ class Joins:
         self._compare(trace, row, known)
         if call.met:
             return []
-        for waiting in sorted(trace.waiting, key=lambda one: one.parent != row["parent"]):
+        for waiting in sorted(trace.waiting, key=lambda one: (one.parent != row["parent"], one.start)):
             if fits(call, waiting.tool, waiting.arguments) and not (waiting.named and row["call_id"] is not None):
                 trace.waiting.remove(waiting)
                 call.taken, call.met = waiting.event, True
@@ -237,8 +237,8 @@ class Joins:
                 found.append(Extra(event["id"], event["ordinal"], "gen_ai.tool.call.id", call.row["call_id"]))
             meet(call, event, found)
         elif event["tool"] and len(trace.waiting) < MAX_CALLS_PER_TRACE:
-            ran = event["executed"] == "yes"
-            trace.waiting.append(Waiting(event["id"], event["tool"], event["parent"], arguments, named, ran, event["start"]))
+            ran, start = event["executed"] == "yes", int(event["start"] or 0)
+            trace.waiting.append(Waiting(event["id"], event["tool"], event["parent"], arguments, named, ran, start))
 
     def _far(self, event: dict[str, Any], found: list[Extra]) -> Call | None:
         """The call of another trace that a span which stands alone is of (alone.py)."""
@@ -265,6 +265,8 @@ class Joins:
         if row["call_id"] is None:
             return []
         if key not in trace.calls and (call := self._elsewhere(row)):
+            if key is not None and len(row["result"] or "") <= MAX_UNASKED_CHARACTERS:
+                _keep_early(trace, row)  # two runs may use one id, and the call of this one may still come
             return self._ran_here(trace, call, row, found)
         said = canonical(row["arguments"])
         stated = [one for one in row["stated"] or () if agree(canonical(one["text"]), said)]
@@ -276,11 +278,9 @@ class Joins:
         if key not in trace.calls:
             mark_changed(trace, row["call_id"], row["tool"], [said])
             # Its call may still come; or the request repeats a call that was made before our time, or in another trace.
-            size = sum(len(one["result"] or "") for one in trace.early) + len(row["result"] or "")
-            if size <= MAX_EARLY_CHARACTERS:
-                keep(trace.early, {name: row[name] for name in _EARLY}, MAX_EARLY)
+            _keep_early(trace, row)
             return []
-        return tell_result(trace, trace.calls[key], row, found)
+        return tell_result(trace, trace.calls[key], row, found, itself=_says_itself(trace.calls[key], row))
 
     def _ran_here(self, trace: Trace, call: Call, result: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         """The result of a call that was asked for in another trace; a span of this one may describe it, now or later."""
@@ -342,7 +342,7 @@ class Joins:
         """The oldest unanswered call without an id that says the same; it has that of the result from now on."""
         for ordinal, trace, key in self.asked.get(said_key(row, canonical(row["arguments"])), ()):
             call = self.traces[trace].calls.get(key) if trace in self.traces else None
-            if call is not None and not call.answered and call.row["call_id"] is None and call.row["time"] < self.unasked.since(row):
+            if call is not None and not call.answered and call.row["call_id"] is None and self.unasked.may_be_of(row, call):
                 self._name(call, row, (ordinal, trace, key))
                 return call
         return None
@@ -370,7 +370,7 @@ class Joins:
         result = result | {"ordinal": row["ordinal"], "position": row["position"]}
         there = self.traces.get(result.get("trace", row["trace"]), trace)
         if there is trace:
-            return tell_result(trace, call, result, found)
+            return tell_result(trace, call, result, found, itself=_says_itself(call, row))
         return self._ran_here(there, call, result | self._now(result, call), found)
 
     def _answered_unnamed(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
@@ -422,7 +422,22 @@ class Joins:
             more = {"executed": self._came(name, key, call), "duplicate_of": away.get(id(call))}
             more |= by_result(call.later) if call.later is not None else {}
             left += as_event(self.traces[name], call, more | {"ordinal": ordinal})
-        return left, self._later(ordinal) + left_over(self.traces, self.unasked.results, ordinal)
+        late = left_over(self.traces, self.unasked.results, ordinal)
+        told = {one.event for one in late}
+        return left, self._later(ordinal) + late + [one for one in self._again(ordinal) if one.event not in told]
+
+    def _again(self, ordinal: int) -> list[Extra]:
+        """The id of the only call that says the same as a span without one, though another span describes that call: it was tried again."""
+        found: list[Extra] = []
+        for trace in self.traces.values():
+            loose = [one for one in trace.waiting if not one.named and one.arguments is not None]
+            met: defaultdict[tuple[str, str | None], set[str]] = defaultdict(set)
+            for call in trace.calls.values() if loose else ():
+                if call.met and call.row["call_id"] is not None:
+                    met[call.row["tool"], call.arguments].add(call.row["call_id"])
+            same = ((one.event, met.get((one.tool, one.arguments), ())) for one in loose)
+            found += [Extra(event, ordinal, "gen_ai.tool.call.id", *ids) for event, ids in same if len(ids) == 1]
+        return found
 
     def _later(self, ordinal: int) -> list[Extra]:
         """The spans of the results' own traces are told, else those that waited."""
@@ -431,6 +446,7 @@ class Joins:
             if call.later is not None and call.taken is not None:
                 ran = [stated["id"] for stated in self._stated(call.later, call.row["tool"])]
                 for event in ran or [call.taken]:
+                    tell(event, ordinal, ARGUMENTS, call.row["arguments"], found)
                     tell(event, ordinal, RESULT, call.later["result"], found)
                     tell(event, ordinal, EXECUTED, call.later["executed"], found)
         return found
@@ -500,6 +516,18 @@ _STATE = tuple[
     bytes,
     bytes,
 ]
+
+
+def _keep_early(trace: Trace, row: dict[str, Any]) -> None:
+    size = sum(len(one["result"] or "") for one in trace.early) + len(row["result"] or "")
+    if size <= MAX_EARLY_CHARACTERS:
+        keep(trace.early, {name: row[name] for name in _EARLY}, MAX_EARLY)
+
+
+def _says_itself(call: Call, row: dict[str, Any]) -> bool:
+    """Whether another span than the first one that describes a call says its result: the call was made again."""
+    spans = [one for one in row["stated"] or () if one["ordinal"] <= row["ordinal"] and one["id"] != call.taken and not one["bare"]]
+    return call.met and any(agree(canonical(one["text"]), call.arguments) for one in spans)
 
 
 def _sender(trace: str) -> str:

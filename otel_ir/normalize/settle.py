@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from otel_ir.model import TOLD_COLUMNS
+from otel_ir.normalize.alone import NEAR
 from otel_ir.normalize.calls import agree, canonical
 from otel_ir.normalize.columns import CONTENT, LOG_MARK
 from otel_ir.normalize.dialects import DIALECTS
@@ -50,7 +51,7 @@ def settled(events: pl.DataFrame) -> pl.DataFrame:
     and the others name it as ``otel_ir.duplicate_of``.
     """
     events = _apart(_at_their_models(events))
-    again = _resumed(events)
+    again = _resumed(events) + _repeated(events)
     if events[_OF].null_count() == events.height and not again:
         return events
     groups = _groups(events, again)
@@ -123,6 +124,24 @@ def _resumed(events: pl.DataFrame) -> list[list[str]]:
     return [alike for alike in found if len(alike) > 1]
 
 
+def _repeated(events: pl.DataFrame) -> list[list[str]]:
+    """Calls of messages that are one with that of a span which stands alone (alone.py), as they are where the span comes first."""
+    calls = events.filter((pl.col(_KIND) == "tool_call") & pl.col("gen_ai.tool.call.id").is_not_null())
+    derived = pl.col("otel_ir.dialect") == _MESSAGES
+    spans = calls.filter(~derived & pl.col("otel_ir.parent_span_id").is_null() & pl.col(_OF).is_not_null())
+    if spans.is_empty():
+        return []
+    told = calls.filter(derived & pl.col(_OF).is_null())
+    same = (*_SCOPE, "service.name", "gen_ai.tool.name", "gen_ai.tool.call.id")
+    pairs = spans.join(told, on=same, nulls_equal=True, suffix=" told").filter(
+        (pl.col("trace_id") != pl.col("trace_id told"))
+        & (pl.col(_OF) != pl.col(f"{_ID} told"))
+        & ((pl.col("start_time") - pl.col("start_time told")).abs() <= NEAR)
+    )
+    rows = pairs.select(_OF, f"{_ID} told", _ARGUMENTS, f"{_ARGUMENTS} told").iter_rows()
+    return [[of, other] for of, other, one, two in rows if agree(canonical(one), canonical(two))]
+
+
 def _rank(row: Row, members: list[Row]) -> tuple[Any, ...]:
     kind = 2 if row["otel_ir.dialect"] == _MESSAGES else 1 if LOG_MARK in row[_ID] else 0
     spans = {one["span_id"] for one in members if one[_ID] != row[_ID] and LOG_MARK not in one[_ID]}
@@ -178,24 +197,27 @@ def _at_their_models(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _apart(events: pl.DataFrame) -> pl.DataFrame:
-    """Calls that ran in the trace in which their model asked for them, and again in that of the result, which is the second one's.
+    """Calls with a span in the trace in which their model asked for them, and one in that of the result, which is the second one's.
 
-    While spans come in, both are descriptions of the event that messages made of the call.
+    While spans come in, both are descriptions of the event that messages made of the call, if that was there first.
     """
     calls = events.filter(pl.col(_KIND) == "tool_call")
     asked = calls.filter((pl.col("otel_ir.dialect") == _MESSAGES) & pl.col(_OF).is_null())
     spans = calls.filter((pl.col("otel_ir.dialect") != _MESSAGES) & pl.col(_OF).is_not_null())
     if asked.is_empty() or spans.is_empty():
         return events
-    told = [pl.col(name).alias(f"{name} told") for name in ("trace_id", *_RESULT)]
+    told = [pl.col(name).alias(f"{name} told") for name in ("trace_id", *_GIVEN, *_RESULT)]
     spans = spans.join(asked.select(pl.col(_ID).alias(_OF), *told), on=_OF)
     at_home = pl.col("trace_id") == pl.col("trace_id told")
-    ran = spans.filter(at_home & (pl.col("otel_ir.executed") == "yes"))[_OF].unique()
+    ran = spans.filter(at_home)[_OF].unique()
     away = spans.filter(~at_home & pl.col(_OF).is_in(ran.implode()))
     if away.is_empty():
         return events
-    lacks = pl.col(_RESULT[0]).is_null()
-    filled = [pl.when(lacks).then(f"{name} told").otherwise(name).alias(name) for name in _RESULT]
+    filled = [
+        pl.when(pl.col(names[0]).is_null()).then(f"{name} told").otherwise(name).alias(name)
+        for names in (_GIVEN, _RESULT)
+        for name in names
+    ]
     left = events.filter(~pl.col(_ID).is_in(away[_ID].implode()))
     twice = pl.col(_ID).is_in(away[_OF].implode())
     left = left.with_columns(pl.when(~twice).then(name).alias(name) for name in (*_CAME, "otel_ir.executed"))

@@ -129,12 +129,14 @@ def mark_changed(trace: Trace, call_id: str, tool: str | None, said: list[str | 
         call.changed = changed
 
 
-def tell_result(trace: Trace, call: Call, result: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
-    """The event of a call that ran and that nothing describes yet. ``result``: the message row of the result."""
+def tell_result(trace: Trace, call: Call, result: dict[str, Any], found: list[Extra], *, itself: bool = False) -> list[dict[str, Any]]:
+    """The event of a call that ran and that nothing describes yet. ``result``: the message row of the result; ``itself``: whether a span
+    says it that is not the call's event.
+    """
     first, call.answered = not call.answered, True
     call.until = min(result["time"], call.until or result["time"])
     if call.taken is not None:
-        if first and (call.bare or not call.met):
+        if first and not itself and (call.bare or not call.met):
             tell(call.taken, result["ordinal"], RESULT, result["result"], found)
             tell(call.taken, result["ordinal"], EXECUTED, result["executed"], found)
         return []

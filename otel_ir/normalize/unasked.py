@@ -40,9 +40,10 @@ class Unasked:
         if len(self.said) > MAX_UNASKED:
             del self.said[next(iter(self.said))]
 
-    def since(self, row: Row) -> int:
-        """When the result was told of first, ns."""
-        return min([row["time"], *(one["time"] for one in self.results.get(id_key(row), ()) if one["tool"] == row["tool"])])
+    def may_be_of(self, row: Row, call: Call) -> bool:
+        """Whether a result was told of first after a call, and not by the request of the call itself."""
+        alike = [one for one in self.results.get(id_key(row), ()) if one["tool"] == row["tool"]]
+        return _is_after(min([*alike, row], key=lambda one: int(one["time"])), call.row)
 
     def take(self, row: Row, call: Call) -> Row | None:
         """The result of a call that a message row tells of; it waits no longer."""
@@ -50,7 +51,7 @@ class Unasked:
             found = first_answer(self.results.get(id_key(row), []), row, call)
         else:
             waiting = [one for key in self.said.get(said_key(row, call.arguments), ()) for one in self.results.get(key, ())]
-            later = [one for one in waiting if one["time"] > row["time"] and may_answer(one, call)]
+            later = [one for one in waiting if _is_after(one, row) and may_answer(one, call)]
             found = min(later, key=lambda one: int(one["time"]), default=None)
         if found is not None:
             self._forget(found)
@@ -73,6 +74,10 @@ class Unasked:
     def restore(self, state: bytes) -> None:
         """The inverse of ``state``."""
         self.results, self.said = msgspec.msgpack.decode(state, type=tuple[dict[str, list[Row]], dict[str, list[str]]])
+
+
+def _is_after(result: Row, call: Row) -> bool:
+    return bool(result["time"] >= call["time"] and result["event"] != call["event"])
 
 
 def _keep_first(results: list[Row], row: Row) -> None:
