@@ -108,8 +108,9 @@ def worlds(draw: st.DrawFn) -> list[Part]:
     for call in range(draw(st.integers(1, 3))):
         tool, start = draw(st.sampled_from(["lookup", "send"])), draw(st.sampled_from([0, 0, 30, 200, 5000])) + call
         if draw(st.booleans()):
+            failed = draw(st.booleans())
             for kind in draw(st.sampled_from([("sdk",), ("cli",), ("sdk", "cli")])):
-                parts.append(Part(len(parts), kind, tool, start, start + 400, _TOP, f"call-{call}", draw(st.booleans())))
+                parts.append(Part(len(parts), kind, tool, start, start + 400, _TOP, f"call-{call}", failed))
         shape = draw(st.sampled_from([(), *SHAPES] if parts else SHAPES))
         parent: int | None = _TOP if draw(st.booleans()) else None
         for depth, kind in enumerate(shape, start=1):
