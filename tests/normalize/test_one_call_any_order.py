@@ -116,9 +116,9 @@ def worlds(draw: st.DrawFn) -> list[Part]:
         for depth, kind in enumerate(shape, start=1):
             at = start + 10 * depth
             parts.append(Part(len(parts), kind, tool, at, at + 300 - 20 * depth, parent, f"call-{call}f", draw(st.booleans())))
+            below, parent = parent, parts[-1].number
             if kind == "server" and draw(st.integers(0, 3)) == 0:
-                parts.append(Part(len(parts), kind, tool, at + 5, at + 90, parent, "", draw(st.booleans())))
-            parent = parts[-1].number
+                parts.append(Part(len(parts), kind, tool, at + 5, at + 90, below))
     kept = draw(st.lists(st.sampled_from(parts), min_size=1, max_size=7, unique=True))
     return sorted(kept, key=lambda part: part.number)
 
