@@ -108,16 +108,17 @@ def worlds(draw: st.DrawFn) -> list[Part]:
     for call in range(draw(st.integers(1, 3))):
         tool, start = draw(st.sampled_from(["lookup", "send"])), draw(st.sampled_from([0, 0, 30, 200, 5000])) + call
         if draw(st.booleans()):
+            failed = draw(st.booleans())
             for kind in draw(st.sampled_from([("sdk",), ("cli",), ("sdk", "cli")])):
-                parts.append(Part(len(parts), kind, tool, start, start + 400, _TOP, f"call-{call}", draw(st.booleans())))
+                parts.append(Part(len(parts), kind, tool, start, start + 400, _TOP, f"call-{call}", failed))
         shape = draw(st.sampled_from([(), *SHAPES] if parts else SHAPES))
         parent: int | None = _TOP if draw(st.booleans()) else None
         for depth, kind in enumerate(shape, start=1):
             at = start + 10 * depth
             parts.append(Part(len(parts), kind, tool, at, at + 300 - 20 * depth, parent, f"call-{call}f", draw(st.booleans())))
+            below, parent = parent, parts[-1].number
             if kind == "server" and draw(st.integers(0, 3)) == 0:
-                parts.append(Part(len(parts), kind, tool, at + 5, at + 90, parent, "", draw(st.booleans())))
-            parent = parts[-1].number
+                parts.append(Part(len(parts), kind, tool, at + 5, at + 90, below))
     kept = draw(st.lists(st.sampled_from(parts), min_size=1, max_size=7, unique=True))
     return sorted(kept, key=lambda part: part.number)
 
