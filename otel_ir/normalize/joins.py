@@ -436,7 +436,7 @@ class Joins:
                 if call.met and call.row["call_id"] is not None:
                     met[call.row["tool"], call.arguments].add(call.row["call_id"])
             same = ((one.event, met.get((one.tool, one.arguments), ())) for one in loose)
-            found += [Extra(event, ordinal, "gen_ai.tool.call.id", next(iter(ids))) for event, ids in same if len(ids) == 1]
+            found += [Extra(event, ordinal, "gen_ai.tool.call.id", min(ids)) for event, ids in same if len(ids) == 1]
         return found
 
     def _later(self, ordinal: int) -> list[Extra]:

@@ -65,7 +65,7 @@ class Unasked:
     def end_epoch(self, first: int) -> None:
         """Forgets what came before journal record ``first``."""
         self.results = {key: kept for key, rows in self.results.items() if (kept := [row for row in rows if row["ordinal"] >= first])}
-        self.said = {key: kept for key, ids in self.said.items() if (kept := [one for one in ids if one in self.results])}
+        self.said = {key: left for key, ids in self.said.items() if (left := [one for one in ids if one in self.results])}
 
     def state(self) -> bytes:
         """What a checkpoint keeps (MessagePack)."""
