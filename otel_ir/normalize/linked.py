@@ -46,8 +46,10 @@ class _Groups:
         self.joined: set[str] = set()
 
     def root(self, event: str) -> str:
-        while event in self._of:
-            event = self._of[event]
+        of = self._of
+        while event in of:
+            of[event] = of.get(of[event], of[event])
+            event = of[event]
         return event
 
     def join(self, one: str, other: str) -> None:
@@ -89,17 +91,11 @@ def _inside(events: pl.DataFrame, between: Mapping[str, str], duplicates: Mappin
     if inner.is_empty():
         return {}
     tools: dict[str, str | None] = dict(spans.select(_ID, _TOOL).iter_rows())
-    about = inner.with_columns(span_id=pl.col("otel_ir.parent_span_id")).select(scoped_id("otel_ir.tenant", "otel_ir.sender"))
+    about = inner.with_columns(span_id=pl.col("otel_ir.parent_span_id"))
+    about = about.select("start_time", _ID, _TOOL, scoped_id("otel_ir.tenant", "otel_ir.sender").alias("about")).sort("start_time", _ID)
     found: dict[str, str] = {}
     met = set()
-    for event, tool, span in (
-        inner.select(_ID, _TOOL)
-        .hstack([about.to_series().alias("about")])
-        .hstack(inner.select("start_time"))
-        .sort("start_time", _ID)
-        .drop("start_time")
-        .iter_rows()
-    ):
+    for event, tool, span in about.select(_ID, _TOOL, "about").iter_rows():
         outer = _above(span, between)
         names = (tools.get(outer), tools.get(duplicates.get(outer, outer)))
         if outer in tools and outer != event and outer not in met and any(alike(name, tool) for name in names):
