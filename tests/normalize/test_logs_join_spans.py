@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +219,13 @@ def test_log_records_without_a_trace_survive_a_restart() -> None:
     fold.fold(records(sent))
     again.restore(fold.state())
     assert again.finish().events["gen_ai.tool.name"].to_list() == ["t"]
+
+
+@pytest.mark.parametrize(("tenant", "sender"), [("", ""), ("t", ""), ("t", "s")])
+def test_a_models_log_record_names_the_event_of_its_span_whoever_sent_both(tenant: str, sender: str) -> None:
+    said = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 10}
+    record = {"attributes": said, "event": "gen_ai.client.inference.operation.details", "time": NOW, "trace": TRACE, "span": "1" * 16}
+    sent: list[Request] = [("traces", traces(span(said, id="1" * 16))), ("logs", logs(record))]
+    events = final_form([replace(one, tenant=tenant, sender=sender) for one in records(sent)])
+    (named,) = events["otel_ir.duplicate_of"].drop_nulls()
+    assert named in events["otel_ir.event.id"]
