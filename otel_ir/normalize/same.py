@@ -42,11 +42,13 @@ from otel_ir.normalize.things import (
     by_name,
     call_key,
     compatible,
+    contradict,
     facts_of,
     kind_of,
     near,
     place_of,
     rank_of,
+    said_of,
     served,
     size_of,
     within,
@@ -148,6 +150,7 @@ class Same:
         thing.scope = thing.scope or (row["call"] if key else None)
         thing.start = min(thing.start, row["start_time"]) if thing.end else row["start_time"]
         thing.end = max(thing.end, row["event_time"])
+        thing.says(said_of(row))
         for name in (key, by_id(row), by_name(row), by_arguments(row)):
             if name and thing.number not in (numbers := self.calls.setdefault(name, [])):
                 numbers.append(thing.number)
@@ -163,8 +166,11 @@ class Same:
 
     def _elsewhere(self, kind: str, row: Told) -> Thing | None:
         """The call that was going on when the row's was, where one of the two does not say which it is."""
-        alike = (*self._under(by_name(row)), *self._under(by_arguments(row)))
-        named = [thing for thing in alike if self.served is None and served(thing.kinds, kind) and _within(thing, row, kind)]
+        alike = () if self.served is not None else (*self._under(by_name(row)), *self._under(by_arguments(row)))
+        named = [thing for thing in alike if served(thing.kinds, kind) and _within(thing, row, kind)]
+        if named:
+            said = {name: [digest] for name, digest in said_of(row).items()}
+            named = [thing for thing in named if not contradict(thing.said, said)]
         same = [thing for thing in self._under(by_id(row)) if (thing.scope is None or row["call"] == ANYWHERE) and near(thing, row)]
         fitting = [one for one in same or named if one.event and kind not in one.kinds and compatible(one, row)]
         return min(fitting, key=lambda thing: abs(thing.start - row["start_time"]), default=None)
