@@ -208,8 +208,8 @@ class Same:
 
     def _approval(self, row: Told, found: list[Extra]) -> None:
         place = place_of(row)
-        known = self.calls.get(f"approval {place}", [])
-        approval = self.things[known[0]] if known else self._new(row[_ORDINAL], f"approval {place}")
+        known = (thing for thing in self._under(f"approval {place}") if _one_id(thing, row))
+        approval = next(known, None) or self._new(row[_ORDINAL], f"approval {place}")
         if approval.event is None:
             approval.event = row[EVENT]
         else:
@@ -328,6 +328,12 @@ _STATE = tuple[
     int,
     int,
 ]
+
+
+def _one_id(approval: Thing, row: Told) -> bool:
+    """Whether the two may be of one call: decisions about several may stand in one span."""
+    _, known = approval.facts.get(CALL_ID, (None, None))
+    return known is None or row[CALL_ID] is None or known == row[CALL_ID]
 
 
 def _within(thing: Thing, row: Told, kind: str) -> bool:

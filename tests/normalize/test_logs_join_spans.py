@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +230,18 @@ def test_a_models_log_record_names_the_event_of_its_span_whoever_sent_both(tenan
     events = final_form([replace(one, tenant=tenant, sender=sender) for one in records(sent)])
     (named,) = events["otel_ir.duplicate_of"].drop_nulls()
     assert named in events["otel_ir.event.id"]
+
+
+def test_decisions_about_different_calls_in_one_span_are_as_many_approvals() -> None:
+    def said(name: str, call: str, at: int, **more: str) -> Request:
+        attributes = {"event.name": name, "tool_name": "Bash", "tool_use_id": call, "session.id": "s"} | more
+        record = {"attributes": attributes, "time": NOW + at, "trace": TRACE, "span": "1" * 16}
+        return "logs", logs(record, scope="com.anthropic.claude_code.events")
+
+    accepted, ran = said("tool_decision", "c1", 0, decision="accept"), said("tool_result", "c1", 9, success="true")
+    for sent in permutations([accepted, said("tool_decision", "c2", 5, decision="reject"), ran]):
+        events = final_form(records([*sent])).filter(pl.col("otel_ir.duplicate_of").is_null())
+        approvals = events.filter(pl.col("event.type") == "approval").select("gen_ai.tool.call.id", "otel_ir.approval.decision")
+        assert sorted(approvals.rows()) == [("c1", "accept"), ("c2", "reject")]
+        calls = events.filter(pl.col("event.type") == "tool_call").select("gen_ai.tool.call.id", "otel_ir.executed")
+        assert sorted(calls.rows()) == [("c1", "yes"), ("c2", "rejected")]
