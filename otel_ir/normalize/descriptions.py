@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from otel_ir.model import EVENT_SCHEMA, TOLD_COLUMNS
 from otel_ir.normalize.arguments import argument_columns, is_argument, short_texts
@@ -21,7 +22,7 @@ from otel_ir.normalize.columns import LOG_MARK, scoped_id
 from otel_ir.normalize.few import Mask, is_among, is_null
 from otel_ir.normalize.hashes import Keys
 from otel_ir.normalize.identity import NOBODY, Identity, Traces, agent_of
-from otel_ir.normalize.inside import INSIDE, Inside
+from otel_ir.normalize.inside import FAILURE, INSIDE, Inside, Outer
 from otel_ir.normalize.join_rows import NAMELESS, SCOPE, join_rows, trace_keys
 from otel_ir.normalize.joins import Joins
 from otel_ir.normalize.linked import Links
@@ -42,7 +43,7 @@ _JOINED = ("tool_call", "handoff", "guardrail")
 _CALLS = ("tool_call", "handoff")
 _INNER = (pl.col("signal") == "span") & ((pl.col("event.type") == DETAIL) | pl.col("otel_ir.dialect").is_in(INSIDE))
 _STATED_SCHEMA = pl.Schema(
-    {"call": pl.UInt64, "ordinal": pl.Int64, "id": pl.String, "tool": pl.String, "bare": pl.Boolean, "text": pl.String}
+    {"call": pl.UInt64, "ordinal": pl.Int64, "id": pl.String, "tool": pl.String, "bare": pl.Boolean, "text": pl.String, "failure": pl.UInt8}
 )
 _EVENT, _ARGUMENTS, _TO = "otel_ir.event.id", "gen_ai.tool.call.arguments", "otel_ir.handoff.to"
 _OF_HANDOFF = (_ARGUMENTS, "gen_ai.tool.call.result", "otel_ir.arguments.size", "otel_ir.result.size", _TO)
@@ -68,7 +69,7 @@ class Descriptions:
         self.once = Once()
         self.askers = Askers()
         self.stated = _STATED_SCHEMA.to_frame()
-        """Tool events that name their call."""
+        """Tool events that name their call. ``failure``: bits of ``inside.FAILURE`` of what they say themselves."""
 
     def fold(
         self, events: pl.DataFrame, nodes: pl.DataFrame, calls: pl.DataFrame, tells: pl.DataFrame | None, arrived: Keys, scopes: Keys | None
@@ -78,11 +79,12 @@ class Descriptions:
         -> the events with what is told of them in their own record, and those that only messages know; what is told of others; and
         where the caller of an event stands, if not above it: event -> key of a span.
         """
+        failures = _failures(events)
         events, within = self._inside(events, tells)
         events = self._twice(events)
         events, passed_on = self._once(events, arrived)
         events, told, moved = self._same(events, tells)
-        events, extras = self._join(events, nodes, calls, scopes)
+        events, extras = self._join(events, nodes, calls, scopes, failures)
         if self._final:
             events, within = _without(events, within), []
         return events, passed_on + within + told + extras, moved | self._asked()
@@ -171,11 +173,12 @@ class Descriptions:
         events, later = self._told(events, found)
         return events, found if self._final else later
 
-    def _tools(self, events: set[str]) -> dict[str, str | None]:
-        """Which of these are tool calls that came in earlier frames, and their tools."""
+    def _tools(self, events: set[str]) -> dict[str, Outer]:
+        """Which of these are tool calls that came in earlier frames."""
         if not events:
             return {}
-        return dict(self.stated.filter(pl.col("id").is_in([*events])).select("id", "tool").rows())
+        found = self.stated.filter(pl.col("id").is_in([*events])).select("id", "tool", "failure")
+        return {event: (tool, failure) for event, tool, failure in found.iter_rows()}
 
     def _told(self, events: pl.DataFrame, found: list[Extra]) -> tuple[pl.DataFrame, list[Extra]]:
         """Events with what is told of them in their own record; what is told of others."""
@@ -206,12 +209,12 @@ class Descriptions:
         return events, found
 
     def _join(
-        self, events: pl.DataFrame, nodes: pl.DataFrame, calls: pl.DataFrame, scopes: Keys | None
+        self, events: pl.DataFrame, nodes: pl.DataFrame, calls: pl.DataFrame, scopes: Keys | None, failures: NDArray[np.uint8]
     ) -> tuple[pl.DataFrame, list[Extra]]:
         """Call ids, calls that only messages know, guardrail verdicts (joins.py)."""
         joined = is_among(events["event.type"], _JOINED)
         if joined.any():
-            self._state(events, joined, scopes)
+            self._state(events, joined, scopes, failures)
         if calls.height:
             calls = calls.with_columns(
                 trace=_key(pl.col("trace_id").fill_null(""), pl.lit("")),
@@ -245,7 +248,7 @@ class Descriptions:
         spans = pl.DataFrame(places, schema=dict.fromkeys(SPAN, pl.String), orient="row")
         return self._keys.of(spans, "span_id").tolist() if places else []
 
-    def _state(self, events: pl.DataFrame, joined: Mask, scopes: Keys | None) -> None:
+    def _state(self, events: pl.DataFrame, joined: Mask, scopes: Keys | None, failures: NDArray[np.uint8]) -> None:
         """Remembers which events stated the id of their call."""
         made = self._keys.of_calls(events, "gen_ai.tool.call.id", "gen_ai.tool.name", scopes)
         rows = np.flatnonzero(joined & is_among(events["event.type"], _CALLS))
@@ -256,7 +259,8 @@ class Descriptions:
         bare = is_null(events["otel_ir.handoff.to"]) & is_among(events["event.type"], ("handoff",))
         bare |= is_null(events["gen_ai.tool.call.arguments"]) | is_null(events["gen_ai.tool.call.result"])
         text = short_texts(pick(events["gen_ai.tool.call.arguments"], rows)).alias("text")
-        self.stated = self.stated.vstack(pl.DataFrame([pl.Series("call", made[rows]), *columns, pl.Series("bare", bare[rows]), text]))
+        masks = [pl.Series("bare", bare[rows]), text, pl.Series("failure", failures[rows])]
+        self.stated = self.stated.vstack(pl.DataFrame([pl.Series("call", made[rows]), *columns, *masks]))
         if self.stated.n_chunks() > _MAX_CHUNKS:
             self.stated = self.stated.rechunk()
 
@@ -317,6 +321,15 @@ class Descriptions:
             new = new.with_columns(argument_columns(new[_ARGUMENTS], names))
         order = ["otel_ir.journal.ordinal", "otel_ir.journal.position"]
         return pl.concat([events, new], how="diagonal").select(events.columns).sort(order, maintain_order=True)
+
+
+def _failures(events: pl.DataFrame) -> NDArray[np.uint8]:
+    """Which of ``inside.FAILURE`` events say, as bits."""
+    found = np.zeros(events.height, dtype=np.uint8)
+    for bit, name in enumerate(FAILURE):
+        if events[name].null_count() < events.height:
+            found |= ~is_null(events[name]) * np.uint8(1 << bit)
+    return found
 
 
 def _lacking(events: pl.DataFrame, told: list[Extra]) -> set[tuple[str, str]]:

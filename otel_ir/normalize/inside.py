@@ -27,12 +27,16 @@ _INSIDE = frozenset(number for number, dialect in enumerate(DIALECTS) if dialect
 _EVENT, _ORDINAL, _TOOL, _EXECUTED = "otel_ir.event.id", "otel_ir.journal.ordinal", "gen_ai.tool.name", "otel_ir.executed"
 _DUPLICATE = "otel_ir.duplicate_of"
 _FILLS = ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "otel_ir.arguments.size", "otel_ir.result.size")
-_SAID = (_TOOL, "gen_ai.tool.call.id", "error", "error.type", "error.message")
+FAILURE = ("error.type", "error.message")
+"""What a call says of its failure itself: the one inside does not say it again."""
+_SAID = (_TOOL, "gen_ai.tool.call.id", "error", *FAILURE)
 _SEPARATORS = "_-./:"
 
 Row = Mapping[str, Any]
 Inner = tuple[str, int, str, dict[str, Any]]
 """Event, journal record, tool, and what it says."""
+Outer = tuple[str | None, int]
+"""Tool, and bits of ``FAILURE``."""
 
 
 class Inside:
@@ -49,9 +53,9 @@ class Inside:
         self.met: dict[str, int] = {}
         self.size = 0
 
-    def fold(self, tells: Iterable[Row], calls: Mapping[str, Row], before: Callable[[set[str]], Mapping[str, str | None]]) -> list[Extra]:
+    def fold(self, tells: Iterable[Row], calls: Mapping[str, Row], before: Callable[[set[str]], Mapping[str, Outer]]) -> list[Extra]:
         """``tells``: ``rows.TELL_SCHEMA`` rows of spans in journal order; ``calls``: the tool calls of this frame by id; ``before``: ids ->
-        tools of those that came in earlier frames. -> what is told of events, and which are duplicates.
+        those that came in earlier frames. -> what is told of events, and which are duplicates.
         """
         found: list[Extra] = []
         duplicates: dict[str, str] = {}
@@ -92,20 +96,20 @@ class Inside:
         return span
 
     def _inside(
-        self, row: Row, calls: Mapping[str, Row], earlier: Mapping[str, str | None], found: list[Extra], duplicates: dict[str, str]
+        self, row: Row, calls: Mapping[str, Row], earlier: Mapping[str, Outer], found: list[Extra], duplicates: dict[str, str]
     ) -> None:
         outer = self._above(row["about"])
         known = calls.get(outer)
-        tools = {outer: known[_TOOL]} if known else earlier
+        tool, failure = _outer(known) if known else earlier.get(outer, (None, 0))
         said = {name: row[name] for name in (*_FILLS, *_SAID, _EXECUTED) if row[name] is not None}
-        if outer not in tools or (known and known[_ORDINAL] > row[_ORDINAL]):
+        if (known is None and outer not in earlier) or (known and known[_ORDINAL] > row[_ORDINAL]):
             self._wait(outer, (row[_EVENT], row[_ORDINAL], row[_TOOL], said))
-        elif alike(tools[outer], row[_TOOL]) and outer not in self.met and not leads(duplicates, outer, row[_EVENT]):
+        elif alike(tool, row[_TOOL]) and outer not in self.met and not leads(duplicates, outer, row[_EVENT]):
             self.met[outer], duplicates[row[_EVENT]] = row[_ORDINAL], outer
             found.append(Extra(row[_EVENT], row[_ORDINAL], _DUPLICATE, outer))
             if said.get("error"):
                 failed: dict[str, Any] = {"error": True, _EXECUTED: "yes"}
-                failed |= {name: said[name] for name in ("error.type", "error.message") if name in said and not (known and known[name])}
+                failed |= {name: said[name] for bit, name in enumerate(FAILURE) if name in said and not failure >> bit & 1}
                 found += [Extra(outer, row[_ORDINAL], name, value) for name, value in failed.items()]
             found += [
                 Extra(outer, row[_ORDINAL], name, said[name], fill=True)
@@ -166,6 +170,10 @@ def _inner(row: Row) -> bool:
     return row["event.type"] != DETAIL and row["dialect"] in _INSIDE and row["about"] is not None and bool(row[_TOOL])
 
 
+def _outer(row: Row) -> Outer:
+    return row[_TOOL], sum(1 << bit for bit, name in enumerate(FAILURE) if row[name] is not None)
+
+
 def _size(inner: Inner) -> int:
     return sum(len(value) for value in inner[3].values() if isinstance(value, str))
 
@@ -180,4 +188,4 @@ def alike(outer: str | None, inner: str) -> bool:
 INSIDE = tuple(DIALECTS[number].name for number in sorted(_INSIDE))
 """Dialects whose tool calls may be the inside of others."""
 
-__all__ = ["INSIDE", "MAX_HOPS", "Inside", "alike"]
+__all__ = ["FAILURE", "INSIDE", "MAX_HOPS", "Inside", "Outer", "alike"]

@@ -241,5 +241,5 @@ class Rows:
         """
         joined = np.array([bool(dialect.call) for dialect in DIALECTS], dtype=np.bool_)[self._chosen[self._take]]
         again = (self._codes[self._take] == CODES["model_output"]) & ~self._sources.has(EVENT_TYPE)[self._take] & ~joined
-        place = pl.concat_str("trace_id", pl.lit("/"), "span_id")
-        return rows.select(id=pl.when(pl.Series(again)).then(place))["id"]
+        named = pl.col("trace_id").is_not_null() & pl.col("span_id").is_not_null()
+        return rows.select(id=pl.when(pl.Series(again) & named).then(columns.scoped_id("tenant", "sender")))["id"]

@@ -42,11 +42,13 @@ from otel_ir.normalize.things import (
     by_name,
     call_key,
     compatible,
+    contradict,
     facts_of,
     kind_of,
     near,
     place_of,
     rank_of,
+    said_of,
     served,
     size_of,
     within,
@@ -148,6 +150,7 @@ class Same:
         thing.scope = thing.scope or (row["call"] if key else None)
         thing.start = min(thing.start, row["start_time"]) if thing.end else row["start_time"]
         thing.end = max(thing.end, row["event_time"])
+        thing.says(said_of(row))
         for name in (key, by_id(row), by_name(row), by_arguments(row)):
             if name and thing.number not in (numbers := self.calls.setdefault(name, [])):
                 numbers.append(thing.number)
@@ -163,8 +166,11 @@ class Same:
 
     def _elsewhere(self, kind: str, row: Told) -> Thing | None:
         """The call that was going on when the row's was, where one of the two does not say which it is."""
-        alike = (*self._under(by_name(row)), *self._under(by_arguments(row)))
-        named = [thing for thing in alike if self.served is None and served(thing.kinds, kind) and _within(thing, row, kind)]
+        alike = () if self.served is not None else (*self._under(by_name(row)), *self._under(by_arguments(row)))
+        named = [thing for thing in alike if served(thing.kinds, kind) and _within(thing, row, kind)]
+        if named:
+            said = {name: [digest] for name, digest in said_of(row).items()}
+            named = [thing for thing in named if not contradict(thing.said, said)]
         same = [thing for thing in self._under(by_id(row)) if (thing.scope is None or row["call"] == ANYWHERE) and near(thing, row)]
         fitting = [one for one in same or named if one.event and kind not in one.kinds and compatible(one, row)]
         return min(fitting, key=lambda thing: abs(thing.start - row["start_time"]), default=None)
@@ -202,8 +208,8 @@ class Same:
 
     def _approval(self, row: Told, found: list[Extra]) -> None:
         place = place_of(row)
-        known = self.calls.get(f"approval {place}", [])
-        approval = self.things[known[0]] if known else self._new(row[_ORDINAL], f"approval {place}")
+        known = (thing for thing in self._under(f"approval {place}") if _one_id(thing, row))
+        approval = next(known, None) or self._new(row[_ORDINAL], f"approval {place}")
         if approval.event is None:
             approval.event = row[EVENT]
         else:
@@ -327,6 +333,12 @@ _STATE = tuple[
 def _fills(event: str, ordinal: int, facts: Told) -> list[Extra]:
     """What a part tells of a span that it stands in, which describes no call by its id: content that the span lacks."""
     return [Extra(event, ordinal, column, value, fill=True) for column, (_, value) in facts.items() if column in CONTENT_BITS]
+
+
+def _one_id(approval: Thing, row: Told) -> bool:
+    """Whether the two may be of one call: decisions about several may stand in one span."""
+    _, known = approval.facts.get(CALL_ID, (None, None))
+    return known is None or row[CALL_ID] is None or known == row[CALL_ID]
 
 
 def _within(thing: Thing, row: Told, kind: str) -> bool:

@@ -2,7 +2,7 @@
 
 Such a span names no call, so this is a guess; which calls fit, and which fits best, depends on all of them. While spans come in, same.py
 takes the best of those that came; in the final form the spans do not depend on their order: all that fit are found here, and linked.py
-takes the nearest ones, after what is certain.
+takes the nearest ones, after what is certain. Two that name different conversations, users, agents or arguments never fit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import NamedTuple
 
-from otel_ir.normalize.things import AFTER, NEAR, SERVER, TOOL, Thing, Told, by_arguments, by_name, plain, within
+from otel_ir.normalize.things import AFTER, NEAR, SERVER, TOOL, Thing, Told, by_arguments, by_name, contradict, plain, within
 
 _MAX_ALIKE = 64
 """Servers' spans that are looked at for one call."""
@@ -68,6 +68,8 @@ def _between(things: list[Thing], when: str, first: int, last: int) -> Iterator[
 
 def _one_tool(server: Thing, call: Thing) -> bool:
     if server.event is None or call.event is None or not within((server.start, server.end), (call.start, call.end)):
+        return False
+    if contradict(server.said, call.said):
         return False
     (strength, name), (others, known) = (thing.facts.get(TOOL, ((0, 0, b""), None)) for thing in (server, call))
     return not strength[0] or not others[0] or plain(name) == plain(known)

@@ -51,10 +51,11 @@ def settled(events: pl.DataFrame) -> pl.DataFrame:
     and the others name it as ``otel_ir.duplicate_of``.
     """
     events = _apart(_at_their_models(events))
-    again = _resumed(events) + _repeated(events)
-    if events[_OF].null_count() == events.height and not again:
+    of: dict[str, str] = dict(events.filter(pl.col(_OF).is_not_null()).select(_ID, _OF).iter_rows())
+    again = _resumed(events, of) + _repeated(events)
+    if not of and not again:
         return events
-    groups = _groups(events, again)
+    groups = _groups(of, again)
     rows = events.filter(pl.col(_ID).is_in([one for group in groups.values() for one in group])).rows_by_key(_ID, named=True, unique=True)
     changed: list[Row] = []
     for root, group in groups.items():
@@ -84,9 +85,9 @@ def present() -> pl.Expr:
     return pl.when(said != "").then(said).alias("otel_ir.content")
 
 
-def _groups(events: pl.DataFrame, again: list[list[str]]) -> dict[str, list[str]]:
+def _groups(duplicates: dict[str, str], again: list[list[str]]) -> dict[str, list[str]]:
     """The first description of each call that has several -> the ids of all."""
-    of: dict[str, str] = dict(events.filter(pl.col(_OF).is_not_null()).select(_ID, _OF).iter_rows())
+    of = dict(duplicates)
     for alike in again:
         first, *rest = dict.fromkeys(_root(event, of, {}) for event in alike)
         of |= dict.fromkeys(rest, first)
@@ -108,20 +109,24 @@ def _root(event: str, of: dict[str, str], roots: dict[str, str]) -> str:
     return root
 
 
-def _resumed(events: pl.DataFrame) -> list[list[str]]:
+def _resumed(events: pl.DataFrame, of: dict[str, str]) -> list[list[str]]:
     """Calls that waited for a person in one trace, and went on in another: ids of their events, the one that began first in front.
 
-    The call's id, tool and conversation are the same, and so are the arguments that both give; not each is a span that says that it ran.
+    The call's id, tool and conversation are the same, and so are the arguments that both give; of at most one a span says that it ran.
+    ``of``: duplicates -> what stands for the call: a call that ran is one, however many describe it.
     """
     calls = events.filter((pl.col(_KIND) == "tool_call") & pl.all_horizontal(pl.col(name).is_not_null() for name in _NAMES_A_CALL))
     ran = (pl.col("otel_ir.executed") == "yes") & (pl.col("otel_ir.dialect") != _MESSAGES)
-    several = (pl.col("trace_id").n_unique() > 1) & (ran.not_().any())
-    calls = calls.filter(several.over(_SCOPE, *_NAMES_A_CALL)).sort("start_time", _ID)
+    several = pl.col("trace_id").n_unique() > 1
+    calls = calls.with_columns(ran=ran.fill_null(value=False)).filter(several.over(_SCOPE, *_NAMES_A_CALL)).sort("start_time", _ID)
     found = []
+    roots: dict[str, str] = {}
     for _, group in calls.group_by(*_SCOPE, *_NAMES_A_CALL, maintain_order=True):
         given = [canonical(one) for one in group[_ARGUMENTS]]
-        found.append([event for event, one in zip(group[_ID], given, strict=True) if agree(given[0], one)])
-    return [alike for alike in found if len(alike) > 1]
+        alike = {event: ran for event, ran, one in zip(group[_ID], group["ran"], given, strict=True) if agree(given[0], one)}
+        if len({_root(event, of, roots) for event, ran in alike.items() if ran}) <= 1 < len({_root(event, of, roots) for event in alike}):
+            found.append([*alike])
+    return found
 
 
 def _repeated(events: pl.DataFrame) -> list[list[str]]:
@@ -135,6 +140,7 @@ def _repeated(events: pl.DataFrame) -> list[list[str]]:
     same = (*_SCOPE, "service.name", "gen_ai.tool.name", "gen_ai.tool.call.id")
     pairs = spans.join(told, on=same, nulls_equal=True, suffix=" told").filter(
         (pl.col("trace_id") != pl.col("trace_id told"))
+        & (pl.col("gen_ai.conversation.id") == pl.col("gen_ai.conversation.id told")).fill_null(value=True)
         & (pl.col(_OF) != pl.col(f"{_ID} told"))
         & ((pl.col("start_time") - pl.col("start_time told")).abs() <= NEAR)
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 from otel_ir.model import TOLD_COLUMNS
 from otel_ir.normalize.calls import canonical
+from otel_ir.normalize.columns import SCRUBBED
 from otel_ir.normalize.dialects import DIALECTS
+from otel_ir.normalize.json_text import members
 from otel_ir.normalize.table import ANYWHERE
 
 EVENT, CALL_ID, EXECUTED, TOOL = "otel_ir.event.id", "gen_ai.tool.call.id", "otel_ir.executed", "gen_ai.tool.name"
@@ -19,6 +23,10 @@ SERVER = "server"
 NEAR, AFTER = 1_000_000_000, 50_000_000
 """ns: how far apart two descriptions of one call may be; how much of a server's span may lie outside its client's."""
 _ARGUMENTS = "gen_ai.tool.call.arguments"
+_WHOSE = ("gen_ai.conversation.id", "user.id", "gen_ai.agent.name")
+"""Columns in which descriptions of one call say the same or nothing."""
+_MAX_MEMBERS, _MAX_COMPARED, _PREFIX = 32, 1 << 14, 64
+"""Arguments of one call, characters of all of them, and of each, up to which they are compared: what comes later may be cut."""
 _FAR = {"unknown": 0, "pending_approval": 1, "rejected": 2, "yes": 3}
 
 Rank = tuple[int, int, bytes]
@@ -32,6 +40,7 @@ class Thing:
     """A call, or an approval of one. ``event``: what describes it, None while only parts are known. ``facts``: column -> (rank, value);
     the value is dropped once the event has it. ``of``: of an approval, the number of its call; ``approvals``: the other way.
     ``scope``: what its id is unique within, None where no description says; ``start`` and ``end`` (ns): of what was described so far.
+    ``said``: whose it is and what it was given, column or argument -> hashes of what its descriptions say.
     """
 
     number: int
@@ -44,6 +53,13 @@ class Thing:
     scope: str | None = None
     start: int = 0
     end: int = 0
+    said: dict[str, list[int]] = field(default_factory=dict)
+
+    def says(self, said: Mapping[str, int]) -> None:
+        """A description of it says that (``said_of``)."""
+        for name, digest in said.items():
+            if digest not in (known := self.said.setdefault(name, [])):
+                known.append(digest)
 
 
 def facts_of(row: Told) -> Told:
@@ -74,6 +90,29 @@ def compatible(thing: Thing, row: Told) -> bool:
         return True
     strength, known = thing.facts[TOOL]
     return not strength[0] or plain(known) == plain(name)
+
+
+def said_of(row: Told) -> dict[str, int]:
+    """Whose call it is, and what it was given, as far as the description itself says so: name -> hash; see ``agree`` for the arguments."""
+    found = {name: _hash(row[name]) for name in _WHOSE if row[name] is not None}
+    arguments = row[_ARGUMENTS]
+    if arguments is None or len(arguments) > _MAX_COMPARED or _ARGUMENTS in DIALECTS[row["dialect"]].weak:
+        return found
+    given = islice(members(arguments).items(), _MAX_MEMBERS)
+    return found | {f"{_ARGUMENTS} {name}": _hash((value or "")[:_PREFIX]) for name, value in given if not _scrubbed(value)}
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=7).digest())
+
+
+def _scrubbed(value: str | None) -> bool:
+    return value is not None and any(mark in value for mark in SCRUBBED)
+
+
+def contradict(said: Mapping[str, list[int]], others: Mapping[str, Iterable[int]]) -> bool:
+    """Whether both name a conversation, a user, an agent or an argument, and not the same one."""
+    return any(not {*said[name]} & {*others[name]} for name in said.keys() & others.keys())
 
 
 def plain(tool: str) -> str:

@@ -70,3 +70,15 @@ def test_what_came_of_a_refused_call_is_the_refusal(order: tuple[int, ...]) -> N
         ("logs", logs(span({}, event="gen_ai.user.message", body=json.dumps(back), trace=OTHER, span="4" * 16, time=NOW + 6), scope=ADK)),
     ]
     assert calls(sent, order) == [(TRACE, "rejected", False, '{"path": "/data"}', refused)]
+
+
+@pytest.mark.parametrize("order", [*permutations(range(3))])
+def test_two_calls_that_both_ran_stay_two_whoever_else_names_them(order: tuple[int, ...]) -> None:
+    said = ADK_TOOL | {"gen_ai.tool.call.arguments": '{"path": "/data"}'}
+    ran = said | {"gen_ai.tool.call.result": "gone"}
+    scope = "opentelemetry.instrumentation.genai.langchain"
+    sent = [
+        ("traces", tool(scope, words, id=digit * 16, trace=digit * 32, start=NOW + int(digit), end=NOW + int(digit)))
+        for digit, words in (("1", ran), ("2", ran), ("3", said))
+    ]
+    assert [row[1] for row in calls(sent, order)].count("yes") == 2

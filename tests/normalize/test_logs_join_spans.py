@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +224,28 @@ def test_log_records_without_a_trace_survive_a_restart() -> None:
     fold.fold(records(sent))
     again.restore(fold.state())
     assert again.finish().events["gen_ai.tool.name"].to_list() == ["t"]
+
+
+@pytest.mark.parametrize(("tenant", "sender"), [("", ""), ("t", ""), ("t", "s")])
+def test_a_models_log_record_names_the_event_of_its_span_whoever_sent_both(tenant: str, sender: str) -> None:
+    said = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 10}
+    record = {"attributes": said, "event": "gen_ai.client.inference.operation.details", "time": NOW, "trace": TRACE, "span": "1" * 16}
+    sent: list[Request] = [("traces", traces(span(said, id="1" * 16))), ("logs", logs(record))]
+    events = final_form([replace(one, tenant=tenant, sender=sender) for one in records(sent)])
+    (named,) = events["otel_ir.duplicate_of"].drop_nulls()
+    assert named in events["otel_ir.event.id"]
+
+
+def test_decisions_about_different_calls_in_one_span_are_as_many_approvals() -> None:
+    def said(name: str, call: str, at: int, **more: str) -> Request:
+        attributes = {"event.name": name, "tool_name": "Bash", "tool_use_id": call, "session.id": "s"} | more
+        record = {"attributes": attributes, "time": NOW + at, "trace": TRACE, "span": "1" * 16}
+        return "logs", logs(record, scope="com.anthropic.claude_code.events")
+
+    accepted, ran = said("tool_decision", "c1", 0, decision="accept"), said("tool_result", "c1", 9, success="true")
+    for sent in permutations([accepted, said("tool_decision", "c2", 5, decision="reject"), ran]):
+        events = final_form(records([*sent])).filter(pl.col("otel_ir.duplicate_of").is_null())
+        approvals = events.filter(pl.col("event.type") == "approval").select("gen_ai.tool.call.id", "otel_ir.approval.decision")
+        assert sorted(approvals.rows()) == [("c1", "accept"), ("c2", "reject")]
+        calls = events.filter(pl.col("event.type") == "tool_call").select("gen_ai.tool.call.id", "otel_ir.executed")
+        assert sorted(calls.rows()) == [("c1", "yes"), ("c2", "rejected")]

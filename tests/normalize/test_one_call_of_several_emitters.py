@@ -10,7 +10,8 @@ import pytest
 from normalize.otlp_maker import NOW, TRACE, logs, span, traces
 from normalize.test_logs_join_spans import FACTS, Request, records
 
-from otel_ir.offline import final_form
+from otel_ir.engine import Fold
+from otel_ir.offline import NO_RULES, final_form
 
 _SECOND = 1_000_000_000
 _ARGUMENTS, _RESULT = '{"id": 7}', "[found]"
@@ -179,3 +180,36 @@ def test_a_servers_failure_is_told_of_the_call_it_stands_below_not_of_one_at_the
     for sent in ([outer, other, failed], [other, outer, failed], [("traces", b"".join(body for _, body in (outer, other, failed)))]):
         found = {row["gen_ai.tool.name"]: row["error"] for row in calls(sent).iter_rows(named=True)}
         assert found == {"lookup": True, "mcp__crm__lookup": False}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({}, {"gen_ai.conversation.id": "s-2"}),
+        ({"user.id": "alice"}, {"user.id": "bob"}),
+        ({"gen_ai.agent.name": "ours"}, {"gen_ai.agent.name": "theirs"}),
+    ],
+)
+def test_a_servers_span_that_says_it_is_somebody_elses_is_a_call_of_its_own(ours: dict[str, str], theirs: dict[str, str]) -> None:
+    other = {"gen_ai.tool.call.arguments": '{"id": 8}'}
+    for sent in permutations([run(**ours), served(attributes=theirs | other)]):
+        mine, server = calls([*sent]).sort("gen_ai.tool.call.id", nulls_last=True).rows(named=True)
+        assert (mine["gen_ai.tool.call.arguments"], server["gen_ai.tool.call.arguments"]) == (None, '{"id": 8}')
+        assert live_calls([*sent]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [('{"id":7}', 1), ('{"id": 7, "limit": 5}', 1), ('{"id": "[REDACTED]"}', 1), ('{"id": 8}', 2), ('{"id": "7x"}', 2)],
+)
+def test_a_servers_span_with_other_arguments_is_a_call_of_its_own(arguments: str, count: int) -> None:
+    for sent in permutations([seen(), served(attributes={"gen_ai.tool.call.arguments": arguments})]):
+        assert calls([*sent]).height == count
+        assert live_calls([*sent]) == count
+
+
+def live_calls(sent: list[Request]) -> int:
+    """Calls that a server counts, which cannot wait for the end."""
+    fold = Fold(NO_RULES)
+    events = [fold.fold(frame).events for frame in fold.frames(records(sent))]
+    return sum(one.filter(pl.col("event.type") == "tool_call", pl.col("otel_ir.duplicate_of").is_null()).height for one in events)
