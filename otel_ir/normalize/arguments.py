@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from otel_ir.normalize.few import FEW, contains_any
-from otel_ir.normalize.json_text import literal
+from otel_ir.normalize.json_text import compact, literal, plain_text
 from otel_ir.normalize.sources import nulls, pick
 
 PREFIX = "otel_ir.arguments."
@@ -106,8 +106,7 @@ def _loads(text: str) -> Any:
 def _text(value: Any) -> str | None:
     if value is None or (type(value) is str and value.isascii()):
         return value
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-    return text.encode("utf-8", "replace").decode()
+    return plain_text(value) if isinstance(value, str) else compact(value)
 
 
 def mend(text: str) -> str:

@@ -11,36 +11,25 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from otel_ir.normalize.json_text import literal
+from otel_ir.normalize.json_text import literal, plain_text
 from otel_ir.normalize.messages import MAX_MESSAGES, Call
+from otel_ir.normalize.quoted import QUOTED, shortened
 
-_QUOTED = r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|"""
-_TASK = re.compile(_QUOTED + r"(?P<it>\bTaskOutput\()", re.DOTALL)
-_MESSAGES = re.compile(_QUOTED + r"(?P<it>\bmessages=\[)", re.DOTALL)
-_AGENT = re.compile(r"\bagent='(?P<it>(?:[^'\\]|\\.){1,256})'|" + _QUOTED[:-1], re.DOTALL)
-_FAILURE = re.compile(_QUOTED + r"(?P<it>\bToolFailure\((?:[^()'\"]|" + _QUOTED + r"\([^()]*\)){0,4096}\))", re.DOTALL)
-_FAILED_ID = re.compile(r"\btool_call_id='(?P<it>[^'\\]{1,256})'|" + _QUOTED[:-1], re.DOTALL)
-_TOKEN = re.compile(_QUOTED + r"[\[\]{}]", re.DOTALL)
-_LONG = re.compile(_QUOTED[:-1], re.DOTALL)
-_WHOLE_CHARACTERS = re.compile(r"(?:[^\\]|\\(?:x..|u.{4}|U.{8}|[^xuU]))*+", re.DOTALL)
-_MAX_REPR, _MAX_QUOTED = 1 << 20, 1 << 14
+_TASK = re.compile(QUOTED + r"|(?P<it>\bTaskOutput\()", re.DOTALL)
+_MESSAGES = re.compile(QUOTED + r"|(?P<it>\bmessages=\[)", re.DOTALL)
+_AGENT = re.compile(r"\bagent='(?P<it>(?:[^'\\]|\\.){1,256})'|" + QUOTED, re.DOTALL)
+_FAILURE = re.compile(QUOTED + r"|(?P<it>\bToolFailure\((?:[^()'\"]|" + QUOTED + r"|\([^()]*\)){0,4096}\))", re.DOTALL)
+_FAILED_ID = re.compile(r"\btool_call_id='(?P<it>[^'\\]{1,256})'|" + QUOTED, re.DOTALL)
+_TOKEN = re.compile(QUOTED + r"|[\[\]{}]", re.DOTALL)
+_MAX_REPR = 1 << 20
 
 
 def crew_calls(text: str) -> Iterator[Call]:
     """Calls and results, task by task."""
-    text = _LONG.sub(_shortened, text)[:_MAX_REPR]
+    text = shortened(text, _MAX_REPR)
     starts = [match.start() for match in _unquoted(_TASK, text)][:MAX_MESSAGES]
     for start, end in pairwise([*starts, len(text)]):
         yield from _task(text[start:end])
-
-
-def _shortened(quoted: re.Match[str]) -> str:
-    """Quoted text that is too long is cut: else one long answer of a tool would hide the calls of its task."""
-    text = quoted.group()
-    if len(text) <= _MAX_QUOTED:
-        return text
-    kept = _WHOLE_CHARACTERS.match(text[:_MAX_QUOTED])
-    return (kept.group() if kept else text[0]) + text[0]
 
 
 def _unquoted(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
@@ -59,24 +48,21 @@ def _task(text: str) -> Iterator[Call]:
         for item in _list(message.get("tool_calls")):
             function = item.get("function") if isinstance(item, dict) else None
             if isinstance(function, dict):
-                call = Call("call", _str(item.get("id")), _str(function.get("name")), _str(function.get("arguments")), agent=agent)
+                call = Call(
+                    "call", plain_text(item.get("id")), plain_text(function.get("name")), plain_text(function.get("arguments")), agent=agent
+                )
                 if call.call_id and call.tool:
                     asked[call.call_id] = call
                     yield call
-        of = asked.get(_str(message.get("tool_call_id")) or "")
+        of = asked.get(plain_text(message.get("tool_call_id")) or "")
         if message.get("role") == "tool" and of:
-            result = _str(message.get("content"))
+            result = plain_text(message.get("content"))
             failed = of.call_id in failures or (result or "").startswith("Error executing tool")
             yield of._replace(side="result", result=result, error=failed or None)
 
 
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _str(value: object) -> str | None:
-    """Text; a lone surrogate, which a literal may hold, is none."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
 
 
 def _messages(text: str) -> tuple[int, list[str], int]:

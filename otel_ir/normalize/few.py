@@ -50,7 +50,7 @@ def contains_any(column: pl.Series, parts: Collection[str]) -> Mask:
 def matches(column: pl.Series, pattern: str) -> Mask:
     """Rows whose text matches the regular expression (of an unwrapper: white space stands outside of brackets in it)."""
     if len(column) <= FEW:
-        search = _compiled(pattern).search
+        search = compiled(pattern).search
         return np.array([text is not None and search(text) is not None for text in column.to_list()], dtype=np.bool_)
     return filled(column.str.contains(pattern))
 
@@ -65,5 +65,5 @@ _WHITE = "[\\t-\\r \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\
 
 
 @cache
-def _compiled(pattern: str) -> re.Pattern[str]:
+def compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern.replace(r"\s", _WHITE))

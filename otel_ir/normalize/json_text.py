@@ -1,12 +1,15 @@
-"""Values of attributes as JSON, or as Python literals: read in part, and never with an error.
+"""Values of attributes as JSON, or as Python literals: read in part, and never with an error; and Python values as text again.
 
 JSON is read in time linear in its length, to the depth at which the parser stops; a Python literal only up to ``MAX_LITERAL``
-characters, because the Python parser spends a hundred times the text in memory.
+characters, because the Python parser spends a hundred times the text in memory. What Python has read may hold lone surrogates, which no
+frame takes: ``plain_text`` and ``compact`` give none.
 """
 
 from __future__ import annotations
 
 import ast
+import json
+import re
 import warnings
 from typing import Any
 
@@ -18,6 +21,7 @@ _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
 UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeError)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def members(text: str | bytes) -> dict[str, str | None]:
@@ -63,3 +67,17 @@ def literal(text: str) -> Any:
             return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
+
+
+def plain_text(value: object) -> str | None:
+    """A text, with ``?`` for each lone surrogate; None for what is no text."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
+
+
+def compact(value: Any) -> str | None:
+    """Python data as compact JSON, lone surrogates as escapes; what JSON does not know as Python writes it. None where it has no JSON."""
+    try:
+        said = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    except (ValueError, TypeError, RecursionError):  # members whose names are no names, numbers of thousands of digits, depth
+        return None
+    return _SURROGATE.sub(lambda one: f"\\u{ord(one.group()):04x}", said)

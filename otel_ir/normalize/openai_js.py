@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,9 @@ from otel_ir.normalize.sources import Sources, pick
 
 _OFFERED = re.compile(r"llm\.tools\.\d{1,9}\.tool\.json_schema")
 _DECODER = json.JSONDecoder()
-_MAX_TEXT, _MAX_WAYS = 1 << 20, 64
+_MAX_TEXT, _MAX_NAMES, _MAX_WAYS, _MAX_STEPS = 1 << 20, 1 << 14, 64, 1 << 14
+_MAX_OFFERED, _MAX_APART = 1024, 4
+"""Tools of a request that are looked at, and calls of a row that are taken apart: an answer has one such call."""
 _ASKS, _ANSWERS = ("function_call", "reasoning"), "function_call_output"
 _ADDS = ("user", "system", "developer")
 
@@ -34,7 +37,13 @@ def read_run_together(sources: Sources, where: Mask) -> list[tuple[int, Call]]:
     if not rows:
         return found
     offered = _offered(sources, rows)
-    return [(row, one) for row, call in found for one in (_apart(call, offered.get(row, ())) if _ran_together(call) else (call,))]
+    left = dict.fromkeys(rows, _MAX_APART)
+    apart: list[tuple[int, Call]] = []
+    for row, call in found:
+        taken = bool(left.get(row)) and _ran_together(call)
+        left[row] = left.get(row, 0) - taken
+        apart += [(row, one) for one in (_apart(call, offered.get(row, ())) if taken else (call,))]
+    return apart
 
 
 def _ran_together(call: Call) -> bool:
@@ -48,7 +57,7 @@ def _offered(sources: Sources, rows: set[int]) -> dict[int, list[str]]:
     take = np.flatnonzero(known[attributes.code] & np.isin(attributes.row, [*rows]))
     found: dict[int, list[str]] = {}
     for row, text in zip(attributes.row[take].tolist(), attributes.texts(take).to_list(), strict=True):
-        schema = members(text or "")
+        schema = members(text or "") if len(found.get(row, ())) < _MAX_OFFERED else {}
         if name := schema.get("name") or members(schema.get("function") or "").get("name"):
             found.setdefault(row, []).append(name)
     return found
@@ -57,7 +66,7 @@ def _offered(sources: Sources, rows: set[int]) -> dict[int, list[str]]:
 def _apart(call: Call, offered: Sequence[str]) -> list[Call]:
     """The calls, in order; the one as it stands if its parts cannot be told."""
     arguments = _documents(call.arguments or "")
-    names = _words(call.tool or "", sorted({*offered}), len(arguments)) if 1 < len(arguments) <= MAX_CALLS else None
+    names = _words(call.tool or "", offered, len(arguments)) if 1 < len(arguments) <= MAX_CALLS else None
     if names is None:
         return [call]
     size, rest = divmod(len(call.call_id or ""), len(arguments))
@@ -79,21 +88,36 @@ def _documents(text: str) -> list[str]:
     return found
 
 
-def _words(text: str, words: list[str], count: int) -> list[str] | None:
+def _words(text: str, words: Sequence[str], count: int) -> list[str] | None:
     """The words, ``count`` of them, of which the text is made; None if there are no such words, or it can be read in several ways."""
-    ways: dict[int, list[list[str]]] = {0: [[]]}
+    known = {word for word in words if word and word in text} if len(text) <= _MAX_NAMES else set()
+    sizes = sorted({len(word) for word in known})
+    ways: dict[int, list[_Way]] = {0: [None]}
+    steps = 0
     for _ in range(count):
-        after: dict[int, list[list[str]]] = {}
+        after: dict[int, list[_Way]] = {}
         for at, read in ways.items():
-            for word in words:
-                if text.startswith(word, at):
-                    kept = after.setdefault(at + len(word), [])
-                    kept += [[*one, word] for one in read[: 2 - len(kept)]]
+            steps += len(sizes)
+            for word in {text[at : at + size] for size in sizes} & known:
+                kept = after.setdefault(at + len(word), [])
+                kept += [(one, word) for one in read[: 2 - len(kept)]]
         ways = after
-        if len(ways) > _MAX_WAYS:
+        if len(ways) > _MAX_WAYS or steps > _MAX_STEPS:
             return None
     whole = ways.get(len(text), [])
-    return whole[0] if len(whole) == 1 else None
+    return _read(whole[0]) if len(whole) == 1 else None
+
+
+_Way = tuple[Any, str] | None
+"""What was read before, and the word behind it."""
+
+
+def _read(way: _Way) -> list[str]:
+    found = []
+    while way:
+        way, word = way
+        found.append(word)
+    return found[::-1]
 
 
 def read_items(sources: Sources, where: Mask) -> list[tuple[int, Call]]:

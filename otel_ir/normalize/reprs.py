@@ -6,19 +6,19 @@ A repr is parsed, never run, and only up to ``MAX_LITERAL`` characters for one c
 from __future__ import annotations
 
 import ast
-import json
 import re
 import warnings
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
 
-from otel_ir.normalize.json_text import MAX_LITERAL, UNREADABLE
+from otel_ir.normalize.json_text import MAX_LITERAL, UNREADABLE, compact, plain_text
 from otel_ir.normalize.messages import MAX_CALLS, Call
+from otel_ir.normalize.quoted import QUOTED, shortened
 
-_MADE = re.compile(r"\b(?:ToolCallResult|ToolCall)\(")
-_TOKEN = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|[()]""", re.DOTALL)
+_TOKEN = re.compile(QUOTED + r"|(?P<made>\b(?:ToolCallResult|ToolCall)\()|[()]", re.DOTALL)
 
 
 def calls_in(text: str) -> Iterator[Call]:
@@ -36,33 +36,38 @@ def calls_in(text: str) -> Iterator[Call]:
 
 
 def _calls(text: str) -> Iterator[Call]:
-    at = 0
-    for _ in range(2 * MAX_CALLS):
-        found = _MADE.search(text, at)
-        if not found:
-            return
-        at = _end(text, found.end())
-        made = _parsed(text[found.start() : at])
+    for part in islice(_made(shortened(text, len(text))), 2 * MAX_CALLS):
+        made = _parsed(part)
         if made and "result" in made:
-            of = made.get("origin") or {}
-            said = made["result"] if isinstance(made["result"], str) else _json(made["result"])
+            of = made["origin"] if isinstance(made.get("origin"), dict) else {}
+            said = plain_text(made["result"]) if isinstance(made["result"], str) else _said(made["result"])
             failed = made.get("error") is True or None
-            yield Call("result", _str(of.get("id")), _str(of.get("tool_name")), _json(of.get("arguments")), said, failed)
+            yield Call("result", plain_text(of.get("id")), plain_text(of.get("tool_name")), _said(of.get("arguments")), said, failed)
         elif made:
-            yield Call("call", _str(made.get("id")), _str(made.get("tool_name")), _json(made.get("arguments")))
+            yield Call("call", plain_text(made.get("id")), plain_text(made.get("tool_name")), _said(made.get("arguments")))
 
 
-def _end(text: str, begin: int) -> int:
-    """Behind the bracket that closes the one before ``begin``."""
-    depth = 1
-    for token in _TOKEN.finditer(text, begin, begin + MAX_LITERAL):
-        depth += (token.group() == "(") - (token.group() == ")")
-        if not depth:
-            return token.end()
-    return begin
+def _made(text: str) -> Iterator[str]:
+    """What is made of calls and results, each from its name to the bracket that closes it, unless it stands in another one."""
+    opened: list[int | None] = []
+    outer = 0  # where in ``opened`` the outermost of them is
+    for token in _TOKEN.finditer(text):
+        mark = token.group()
+        if token["made"]:
+            outer = outer or len(opened) + 1
+            opened.append(token.start())
+        elif mark == "(":
+            opened.append(None)
+        elif mark == ")" and opened:
+            begin = opened.pop()
+            if begin is not None and len(opened) < outer:
+                outer = 0
+                yield text[begin : token.end()]
 
 
 def _parsed(text: str) -> dict[str, Any] | None:
+    if len(text) > MAX_LITERAL:
+        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -87,12 +92,5 @@ def _value(node: ast.expr) -> Any:
         return None
 
 
-def _str(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _json(value: object) -> str | None:
-    try:
-        return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-    except (ValueError, TypeError, RecursionError):
-        return None
+def _said(value: object) -> str | None:
+    return None if value is None else compact(value)

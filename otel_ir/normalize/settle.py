@@ -9,7 +9,7 @@ say itself the others say.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import polars as pl
@@ -71,7 +71,8 @@ def settled(events: pl.DataFrame) -> pl.DataFrame:
 
 def together(members: list[Row], first: Row | None = None) -> list[Row]:
     """Descriptions of one call -> the same, that which stands for it in front. ``first``: the one that was told what others say."""
-    best, *others = sorted(members, key=lambda row: _rank(row, members))
+    spans = Counter(span for span, _ in {(one["span_id"], one[_ID]) for one in members if LOG_MARK not in one[_ID]})
+    best, *others = sorted(members, key=lambda row: _rank(row, spans))
     return [_merged(best, others, first or best), *(other | {_OF: best[_ID]} for other in others)]
 
 
@@ -148,10 +149,12 @@ def _repeated(events: pl.DataFrame) -> list[list[str]]:
     return [[of, other] for of, other, one, two in rows if agree(canonical(one), canonical(two))]
 
 
-def _rank(row: Row, members: list[Row]) -> tuple[Any, ...]:
+def _rank(row: Row, spans: Counter[str | None]) -> tuple[Any, ...]:
+    """``spans``: how many of the descriptions are a span's with this id."""
     kind = 2 if row["otel_ir.dialect"] == _MESSAGES else 1 if LOG_MARK in row[_ID] else 0
-    spans = {one["span_id"] for one in members if one[_ID] != row[_ID] and LOG_MARK not in one[_ID]}
-    inside = row["otel_ir.dialect"] in NESTED and row["otel_ir.parent_span_id"] in spans
+    parent = row["otel_ir.parent_span_id"]
+    itself = parent == row["span_id"] and LOG_MARK not in row[_ID]
+    inside = row["otel_ir.dialect"] in NESTED and spans[parent] > itself
     return (kind, row["otel_ir.dialect"] in INNER, row["otel_ir.dialect"] in _ELSEWHERE, not inside, row["start_time"] or 0, row[_ID])
 
 

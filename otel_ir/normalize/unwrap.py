@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from otel_ir.normalize.json_text import UNREADABLE, literal, members, raw_list, raw_text, raws
+from otel_ir.normalize.json_text import UNREADABLE, compact, literal, members, raw_list, raw_text, raws
 from otel_ir.normalize.results import RESULTS
 
 Members = Mapping[str, str | None]
 _TEXT = msgspec.json.Decoder(str)
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _OBJECT = re.compile(rb'"<[\w.]{1,256} object at 0x[0-9a-f]{1,16}>"')
 
 
@@ -25,12 +24,8 @@ def _python_literal(text: str) -> Members:
     value = literal(text)
     if not isinstance(value, dict | list | tuple):
         return {}
-    try:
-        said = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-        # A lone surrogate is legal in either, but no text: it stays an escape.
-        return {"value": _SURROGATE.sub(lambda one: f"\\u{ord(one.group()):04x}", said)}
-    except (ValueError, TypeError, RecursionError):
-        return {}
+    said = compact(value)
+    return {} if said is None else {"value": said}
 
 
 def _keyword_call(text: str) -> Members:

@@ -8,7 +8,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from normalize.otlp_maker import NOW, logs, span, traces
+from normalize.otlp_maker import NOW, TRACE, logs, span, traces
 from normalize.test_logs_join_spans import Request, records
 
 from otel_ir.engine import Fold
@@ -88,6 +88,17 @@ def test_what_is_told_of_one_call_thousands_of_times_takes_linear_time(make: Any
     for frame in fold.frames(records(sent)):
         fold.fold(frame)
     assert time.process_time() - started < 12
+
+
+def test_one_span_that_thousands_of_log_records_tell_of_is_settled_in_linear_time() -> None:
+    said = {"attributes": _ASKED, "event": "gen_ai.client.inference.operation.details", "trace": TRACE, "span": "1" * 16}
+    every = [said | {"time": NOW + one} for one in range(_MANY)]
+    sent = [("traces", traces(span(_ASKED, id="1" * 16))), *_batches(every, lambda some: ("logs", logs(*some)))]
+    started = time.process_time()
+    found = events(*sent)
+    assert [row["otel_ir.duplicate_of"] for row in found].count(None) == 1
+    assert len(found) == _MANY + 1
+    assert time.process_time() - started < 5
 
 
 def test_results_that_wait_in_many_traces_are_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from itertools import permutations
 from typing import Any
 
@@ -46,6 +47,23 @@ def test_names_that_can_be_read_in_very_many_ways_are_left_as_they_are() -> None
     tools, count = tuple("a" * size for size in range(1, 64)), 200
     said = ("c", "a" * 4096, "{}" * count)
     assert streamed(tools, *said) == [said]
+
+
+@pytest.mark.parametrize("tools", [("find", *(f"z{n}" for n in range(2000))), ("find", *("find" * n for n in range(8, 200)))])
+def test_tools_that_the_answer_does_not_name_cost_next_to_nothing(tools: tuple[str, ...]) -> None:
+    started = time.process_time()
+    found = streamed(tools, "c" * 250, "find" * 250, "{}" * 250)
+    assert found[:1] in ([("c", "find", "{}")], [("c" * 250, "find" * 250, "{}" * 250)])
+    assert time.process_time() - started < 1
+
+
+def test_of_the_calls_of_one_answer_a_few_are_taken_apart() -> None:
+    said: dict[str, Any] = {"openinference.span.kind": "LLM", "llm.tools.0.tool.json_schema": '{"name": "find"}'}
+    for at in range(6):
+        call = f"llm.output_messages.0.message.tool_calls.{at}.tool_call."
+        said |= {f"{call}id": "c1c2", f"{call}function.name": "findfind", f"{call}function.arguments": "{}{}"}
+    found = normalized(traces(span(said), scope=OPENINFERENCE)).calls
+    assert found["tool"].to_list() == ["find"] * 8 + ["findfind"] * 2
 
 
 def asking(number: int, items: list[dict[str, Any]]) -> dict[str, Any]:
