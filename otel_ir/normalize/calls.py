@@ -129,9 +129,9 @@ def agree(one: str | None, other: str | None) -> bool:
 
 
 def _alike(one: str | None, other: str | None) -> bool:
-    return one == other or (
-        one is not None and other is not None and (_scrubbed(one) or _scrubbed(other) or same(one, other) or _cut(one, other))
-    )
+    if one is None or other is None:
+        return one == other
+    return one == other or _scrubbed(one) or _scrubbed(other) or same(one, other) or _cut(one, other)
 
 
 def _cut(one: str, other: str) -> bool:
