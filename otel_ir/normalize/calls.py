@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from otel_ir.normalize.brief import brief, head, same, short
 from otel_ir.normalize.columns import SCRUBBED
 from otel_ir.normalize.json_text import members
 
@@ -28,7 +29,8 @@ class Call:
     ``met``: whether a span describes it; while false, ``taken`` is an event made of messages. ``answered``: a result was seen.
     ``later``: the message row of a result in another trace, where a span of the call's own describes it.
     ``bare``: whether the event may lack arguments or result. ``changed``: the call was made with other arguments than the model asked for,
-    for a person may edit what they approve. ``only``: the value of its only argument. ``until``: when a result was seen first, ns.
+    for a person may edit what they approve. ``arguments``: to compare with (``canonical``). ``only``: the value of its only argument.
+    ``until``: when a result was seen first, ns.
     """
 
     row: dict[str, Any]
@@ -86,7 +88,7 @@ class Extra:
 
 def key_of(call_id: str, tool: str | None) -> str:
     # Ids and names come from outside: the length keeps two pairs apart that read alike.
-    return f"{len(call_id)}:{call_id}/{tool}"
+    return f"{len(call_id)}:{short(call_id)}/{tool and short(tool)}"
 
 
 def call_key(row: dict[str, Any]) -> str | None:
@@ -97,7 +99,7 @@ def nameless(row: dict[str, Any], trace: Trace) -> str | None:
     """The key of a call to which the model's answer gives no id: the answer itself, and the how many-eth of them it is."""
     if row["call_id"] is not None or row["tool"] is None:
         return None
-    start = f"-:{row['event']}/{row['tool']}/"
+    start = f"-:{row['event']}/{short(row['tool'])}/"
     return start + str(sum(key.startswith(start) for key in trace.calls))
 
 
@@ -127,11 +129,14 @@ def agree(one: str | None, other: str | None) -> bool:
 
 
 def _alike(one: str | None, other: str | None) -> bool:
-    return one == other or (one is not None and other is not None and (_scrubbed(one) or _scrubbed(other) or _cut(one, other)))
+    if one is None or other is None:
+        return one == other
+    return one == other or _scrubbed(one) or _scrubbed(other) or same(one, other) or _cut(one, other)
 
 
 def _cut(one: str, other: str) -> bool:
-    return min(len(one), len(other)) >= _MIN_CUT and (one.startswith(other) or other.startswith(one))
+    (ours, size), (theirs, length) = head(one), head(other)
+    return size != length and min(size, length) >= _MIN_CUT and (ours.startswith(theirs) or theirs.startswith(ours))
 
 
 def _scrubbed(value: str) -> bool:
@@ -148,13 +153,21 @@ def others(trace: Trace, call_id: str, tool: str | None) -> list[Call]:
 def fits(call: Call, tool: str | None, arguments: str | None) -> bool:
     if call.met or call.row["tool"] != tool:
         return False
-    return arguments is None or call.arguments is None or arguments in (call.arguments, call.only)
+    if arguments is None or call.arguments is None or arguments in (call.arguments, call.only):
+        return True
+    return call.only is not None and same(arguments, call.only)
 
 
 def only(arguments: str | None) -> str | None:
     """The value of a single argument."""
     values = [*members(arguments or "").values()]
     return values[0] if len(values) == 1 else None
+
+
+def is_only(text: str | None, arguments: str | None) -> bool:
+    """Whether a text, as it came, is the value of a single argument."""
+    value = only(arguments)
+    return text is not None and value is not None and same(text, value)
 
 
 def leads(duplicates: Mapping[str, str], event: str, other: str) -> bool:
@@ -169,7 +182,7 @@ def leads(duplicates: Mapping[str, str], event: str, other: str) -> bool:
 
 
 def id_key(row: dict[str, Any]) -> str:
-    return f"{row['tenant'] or ''}\x1f{row['sender'] or ''}\x1f{row['service.name'] or ''}\x1f{row['call_id']}"
+    return f"{row['tenant'] or ''}\x1f{row['sender'] or ''}\x1f{short(row['service.name'] or '')}\x1f{short(row['call_id'])}"
 
 
 def said_key(row: dict[str, Any], arguments: str | None) -> str:
@@ -192,10 +205,10 @@ def keep(results: list[dict[str, Any]], row: dict[str, Any], most: int) -> None:
 
 
 def canonical(arguments: str | None) -> str | None:
-    """Arguments in one spelling where they are JSON (sorted keys, no spaces), else as they are."""
+    """Arguments in one spelling where they are JSON (sorted keys, no spaces), else as they are; long ones in brief (brief.py)."""
     if arguments is None:
         return None
     try:
-        return msgspec.json.encode(msgspec.json.decode(arguments), order="sorted").decode()
+        return brief(msgspec.json.encode(msgspec.json.decode(arguments), order="sorted").decode())
     except (msgspec.DecodeError, RecursionError):
-        return arguments
+        return brief(arguments)

@@ -34,6 +34,7 @@ from otel_ir.normalize.served import Served
 from otel_ir.normalize.slots import AGENT, CONVERSATION, USER
 from otel_ir.normalize.sources import pick
 from otel_ir.normalize.span_keys import SPAN, SpanKeys
+from otel_ir.normalize.stated import Places
 from otel_ir.normalize.table import DETAIL
 from otel_ir.normalize.telling import taker
 from otel_ir.normalize.twice import INNER, NESTED, PROVIDERS, Answer, Twice
@@ -70,6 +71,7 @@ class Descriptions:
         self.askers = Askers()
         self.stated = _STATED_SCHEMA.to_frame()
         """Tool events that name their call. ``failure``: bits of ``inside.FAILURE`` of what they say themselves."""
+        self._places = Places()
 
     def fold(
         self, events: pl.DataFrame, nodes: pl.DataFrame, calls: pl.DataFrame, tells: pl.DataFrame | None, arrived: Keys, scopes: Keys | None
@@ -106,7 +108,7 @@ class Descriptions:
             one.end_epoch(first or 0)
         if first is not None:
             self.once.forget(first)
-            self.stated = self.stated.filter(pl.col("ordinal") >= first)
+            self.stated, self._places = self.stated.filter(pl.col("ordinal") >= first), Places()
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -116,7 +118,7 @@ class Descriptions:
         """The inverse of ``state``."""
         for name in _RULES:
             getattr(self, name).restore(state[name])
-        self.stated = state["stated"]
+        self.stated, self._places = state["stated"], Places()
 
     def _twice(self, events: pl.DataFrame) -> pl.DataFrame:
         """Model calls that two instrumentations describe (twice.py)."""
@@ -303,8 +305,9 @@ class Descriptions:
 
     def _stated(self, row: dict[str, Any], tool: str | None) -> list[dict[str, Any]]:
         """The tool events that stated the call which a message row names by its id, and perhaps by that only."""
-        named = {name: row[name] for name in ("tenant", "sender", "trace_id", "call_id")} | {"tool": tool, "asked": None}
-        return self._stated_by(pl.DataFrame([named], schema=dict.fromkeys(named, pl.String)))["stated"].to_list()[0] or []
+        key = self._keys.of_call(row["tenant"], row["sender"], row["trace_id"], row["call_id"], tool)
+        rows = self._places.find(self.stated["call"], key)[:MAX_ALIKE] if key else []
+        return [{name: self.stated[name][at] for name in ("id", "ordinal", "bare", "text")} for at in rows]
 
     def _derived(self, events: pl.DataFrame, derived: list[dict[str, Any]]) -> pl.DataFrame:
         """Adds the events that only messages know; who made the model's span made the call."""

@@ -41,6 +41,14 @@ class SpanKeys:
         calls = mixed(self.seed, scopes, *hashed(self.seed, frame[call_id], frame[tool]))
         return where(frame[tool], where(frame[call_id], calls))
 
+    def of_call(self, tenant: str | None, sender: str | None, trace: str | None, call_id: str | None, tool: str | None) -> int:
+        """The key of one call, as ``of_calls`` gives it."""
+        if call_id is None or tool is None:
+            return 0
+        parts = pl.Series([tenant, sender, trace, call_id, tool], dtype=pl.String).hash(self.seed).to_numpy()
+        scope = mixed(self.seed, *(parts[at : at + 1] for at in range(3)))
+        return int(mixed(self.seed, scope, parts[3:4], parts[4:5])[0])
+
 
 def where(stated: pl.Series, keys: Keys) -> Keys:
     """The keys, 0 where nothing is stated."""

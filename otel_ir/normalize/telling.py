@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from otel_ir.normalize.calls import Call, Extra, Trace, agree, canonical, only, others
+from otel_ir.normalize.calls import Call, Extra, Trace, agree, canonical, is_only, only, others
 from otel_ir.normalize.json_text import members
 
 BY_CALL = ("ordinal", "position", "result", "error", "executed", "proof")
@@ -33,8 +33,7 @@ def may_be_told(event: dict[str, Any], column: str) -> bool:
 
 def tell_name(call: Call, event: str, text: str | None, ordinal: int, found: list[Extra]) -> None:
     """Tells the name of a single argument, where the span gives its bare text and the message the whole."""
-    named = members(call.arguments or "")
-    if text is not None and call.row["arguments"] is not None and [*named.values()] == [text]:
+    if call.row["arguments"] is not None and is_only(text, call.arguments):
         found.append(Extra(event, ordinal, ARGUMENTS, call.row["arguments"]))
         found.append(Extra(event, ordinal, _SIZE, len(call.row["arguments"])))
 
@@ -53,7 +52,7 @@ def tell_again(taken: str, event: dict[str, Any], arguments: str | None, found: 
     """The span is the second description of an event, whose arguments as messages have them may be more than the span's."""
     found.append(Extra(event["id"], event["ordinal"], "otel_ir.duplicate_of", taken))
     said = _said(event)
-    if event["arguments"] is not None and [*members(arguments or "").values()] == [event["arguments"]]:
+    if is_only(event["arguments"], arguments):
         del said[ARGUMENTS], said[_SIZE]
     found += [Extra(taken, event["ordinal"], column, value) for column, value in said.items() if value is not None]
 

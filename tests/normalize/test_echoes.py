@@ -7,9 +7,13 @@ from itertools import permutations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from normalize.otlp_maker import NOW, span, traces
 
 from otel_ir.model import Record
+from otel_ir.normalize import echoes
+from otel_ir.normalize.echoes import SEPARATOR, Echoes
 from otel_ir.normalize.joins import Joins
 from otel_ir.offline import final_form
 
@@ -118,3 +122,36 @@ def test_what_waits_survives_a_restart() -> None:
     assert (after.echoes.conversations, after.alone.spans) == (before.echoes.conversations, before.alone.spans)
     assert after.echoes.conversations["tb"].waiting
     assert after.alone.spans
+
+
+def silent(number: int, ids: list[str], **more: Any) -> dict[str, Any]:
+    said = {"trace": "t", "begins": "b", "ordinal": number, "time": number, "arguments": SEPARATOR.join(ids), "call_id": None, "tool": None}
+    return said | {"side": "silent"} | more
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=3), max_size=60), st.text("ab", min_size=1, max_size=3))
+def test_a_call_is_new_where_the_request_before_does_not_repeat_its_id(ids: list[str], call: str) -> None:
+    said = Echoes()
+    said.fold(silent(1, ids))
+    found = said.fold(silent(2, [], side="result", call_id=call, tool="look_up", arguments=None))
+    assert bool(found) == (call not in ids)
+
+
+def test_long_ids_and_many_of_them_are_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = Echoes()
+    for number in range(50):
+        said.fold(silent(number, [f"{number}" * 100_000 for _ in range(4)], begins=str(number)))
+    assert len(said.state()) < 50 * 200
+    monkeypatch.setattr(echoes, "MAX_HELD", 10_000)
+    for number in range(50, 100):
+        said.fold(silent(number, [f"{number} {one}" for one in range(100)], begins=str(number)))
+    assert [*said.conversations] == [f"t{number}" for number in range(88, 100)]
+    for number in range(100, 200):
+        said.fold(silent(number, [], begins=str(number), side="result", call_id="c" * 1000, tool="t", arguments=None))
+    assert len(said.state()) < 20_000
+    again = Echoes()
+    again.restore(said.state())
+    assert (again.held, again.conversations) == (said.held, said.conversations)
+    again.end_epoch(190)
+    assert [*again.conversations] == [key for key, one in said.conversations.items() if one.ordinal >= 190]
+    assert again.held == sum(one.size for one in again.conversations.values()) > 0
