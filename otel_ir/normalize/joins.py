@@ -33,6 +33,7 @@ from otel_ir.normalize.calls import (
     agree,
     call_key,
     canonical,
+    enter,
     fits,
     id_key,
     keep,
@@ -80,6 +81,7 @@ MAX_HELD = 1 << 27
 MAX_ASKED = 200_000
 """Call ids by which a result in another trace finds its call; kept beyond the end of an epoch."""
 _EARLY = (*BY_CALL, "call_id", "tool", "arguments", "time")
+_SPAN = ("tenant", "sender", "trace_id")
 
 
 class Joins:
@@ -160,7 +162,8 @@ class Joins:
             return told_before(trace.calls[key], row)
         if key is None or len(trace.calls) >= MAX_CALLS_PER_TRACE:
             return []
-        call = trace.calls[key] = Call(row, row["ordinal"], arguments, only=only(arguments))
+        call = Call(row, row["ordinal"], arguments, only=only(arguments))
+        enter(trace, key, call)
         alike = self.asked.setdefault(id_key(row) if row["call_id"] is not None else said_key(row, arguments), [])
         alike.append((row["ordinal"], row["trace"], key))
         del alike[:-MAX_ALIKE]
@@ -269,7 +272,7 @@ class Joins:
         if key is None or (told and key not in trace.calls):
             return []
         if key not in trace.calls:
-            mark_changed(trace, row["call_id"], row["tool"], [said])
+            mark_changed(trace, row["call_id"], row["tool"], [said], row["time"])
             # Its call may still come; or the request repeats a call that was made before our time, or in another trace.
             size = sum(len(one["result"] or "") for one in trace.early) + len(row["result"] or "")
             if size <= MAX_EARLY_CHARACTERS:
@@ -362,7 +365,7 @@ class Joins:
         result = early or other
         if result is None:
             return []
-        result = result | {"ordinal": row["ordinal"], "position": row["position"]}
+        result = {name: row[name] for name in _SPAN} | result | {"ordinal": row["ordinal"], "position": row["position"]}
         there = self.traces.get(result.get("trace", row["trace"]), trace)
         if there is trace:
             return tell_result(trace, call, result, found)
