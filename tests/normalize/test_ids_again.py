@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -75,3 +76,63 @@ def test_a_call_is_no_other_one_though_an_earlier_one_with_its_id_was_never_seen
     second = chat(2, 10, None, [asked("call_0", n=1), answered("call_0", "r1")])
     for sent in ([first, second], [second, first]):
         assert told(calls(sent)) == [(None, '{"n": 1}', "r1", "yes")]
+
+
+def test_of_a_call_in_each_of_many_conversations_the_result_is_known() -> None:
+    ask = [chat(n + 1, n, [asked("call_1", c=n)], trace=n + 1, of=f"C{n}") for n in range(100)]
+    result = [chat(n + 201, 1000 + n, None, [answered("call_1", f"r{n}")], n + 201, f"C{n}") for n in range(100)]
+    expected = sorted(((f"C{n}", f'{{"c": {n}}}', f"r{n}", "yes") for n in range(100)), key=str)
+    assert told(calls([*ask, *result])) == expected
+    assert told(calls([*result, *ask])) == expected
+
+
+def test_the_calls_of_many_runs_without_a_conversation_are_told_apart_by_their_arguments() -> None:
+    ask = [chat(n + 1, n, [asked("call_1", c=n)], trace=n + 1) for n in range(40)]
+    result = [chat(n + 201, 1000 + n, None, [asked("call_1", c=n), answered("call_1", f"r{n}")], n + 201) for n in range(40)]
+    expected = sorted(((None, f'{{"c": {n}}}', f"r{n}", "yes") for n in range(40)), key=str)
+    assert told(calls([*ask, *result])) == expected
+    assert told(calls([*result, *ask])) == expected
+
+
+def test_a_result_is_that_of_its_own_conversations_call_in_any_order() -> None:
+    sent = [
+        chat(1, 0, [asked("call_1", who="A")], trace=1, of="A"),
+        chat(2, 10, [asked("call_1", who="B")], trace=2, of="B"),
+        chat(3, 20, None, [answered("call_1", "of A")], 1, "A"),
+        chat(4, 30, None, [answered("call_1", "of B")], 2, "B"),
+    ]
+    for order in permutations(sent):
+        assert told(calls([*order])) == [("A", '{"who": "A"}', "of A", "yes"), ("B", '{"who": "B"}', "of B", "yes")]
+
+
+def refusal(call: dict[str, Any]) -> list[dict[str, Any]]:
+    named = {"type": "function_call", "call_id": call["id"], "name": call["name"], "arguments": call["arguments"]}
+    asks = {"type": "function_approval_request", "id": "r", "function_call": named}
+    return [asks, {"type": "function_approval_response", "id": "r", "approved": False, "function_call": named}]
+
+
+@pytest.mark.parametrize(
+    ("other", "at", "of", "executed"),
+    [
+        (asked("call_1", "wire", z=9), 5, "B", "unknown"),
+        (asked("call_1", "pay", n=1), 5, "B", "unknown"),
+        (asked("call_1", "pay", n=1), 5, "A", "rejected"),
+        (asked("call_1", "pay", n=2), 5, "", "unknown"),
+        (asked("call_1", "wire", n=1), 5, "", "unknown"),
+        (asked("call_1", "pay", n=1), 5, "", "unknown"),
+    ],
+)
+def test_a_refusal_is_of_the_call_that_it_names(other: dict[str, Any], at: int, of: str, executed: str) -> None:
+    call = asked("call_1", "pay", n=1)
+    sent = [chat(1, 0, [call], trace=1, of="A"), chat(2, 10, None, refusal(call), 1, "A"), chat(3, at, [other], trace=3, of=of)]
+    for order in permutations(sent):
+        found = {row["span_id"][-1]: row["otel_ir.executed"] for row in calls([*order])}
+        assert found == ({"1": "rejected"} if of == "A" else {"1": "rejected", "3": executed})
+
+
+def test_a_refusal_in_a_later_trace_is_of_the_only_call_that_it_may_be_of() -> None:
+    call = asked("call_1", "pay", n=1)
+    for of in ("A", ""):
+        sent = [chat(1, 0, [call], trace=1, of=of), chat(2, 10, None, refusal(call), 2, of)]
+        for order in permutations(sent):
+            assert [row["otel_ir.executed"] for row in calls([*order])] == ["rejected"]
