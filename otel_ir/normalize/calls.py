@@ -14,7 +14,7 @@ from otel_ir.normalize.columns import SCRUBBED
 from otel_ir.normalize.json_text import members
 
 MAX_ALIKE = 16
-"""Newest calls kept of one id, which comes again only where somebody gives ids twice."""
+"""Newest calls with one id that are looked through where arguments are not the same, but may be: of most models no id comes again."""
 _STARTS = ("", "{", "[", '"')
 """Of JSON, or of a Python literal: no bare text."""
 _MAX_HOPS = 64
@@ -66,6 +66,7 @@ class Waiting:
 class Trace:
     """Calls and events of one trace that may still find each other. ``early``: message rows of results that came before their call.
     ``away``: calls that ran here and were asked for in another trace (they waited for an approval) -> the event made of the messages.
+    ``alike``: key of a call -> those of further calls with that id and tool, whose arguments are others; in the order in which they came.
     """
 
     ordinal: int
@@ -73,6 +74,7 @@ class Trace:
     waiting: list[Waiting] = field(default_factory=list)
     early: list[dict[str, Any]] = field(default_factory=list)
     away: dict[str, str] = field(default_factory=dict)
+    alike: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -105,13 +107,21 @@ def nameless(row: dict[str, Any], trace: Trace) -> str | None:
 
 def variant(trace: Trace, key: str | None, arguments: str | None) -> str | None:
     """The key of the call with this id and tool that the arguments are of: one that is known, else a new one."""
-    if key is None:
-        return None
-    for number in range(MAX_ALIKE):
-        variant = f"{key}~{number}" if number else key
-        if variant not in trace.calls or agree(arguments, trace.calls[variant].arguments):
-            return variant
-    return key
+    if key is None or key not in trace.calls:
+        return key
+    own = f"{key}~{blake2b((arguments or '').encode('utf-8', 'replace'), digest_size=16).hexdigest()}"
+    if own in trace.calls:
+        return own
+    near = (key, *trace.alike.get(key, ())[-MAX_ALIKE:])
+    return next((name for name in near if agree(arguments, trace.calls[name].arguments)), own)
+
+
+def enter(trace: Trace, key: str, call: Call) -> None:
+    """Remembers a new call, whose key is that of ``variant``, or of ``nameless``."""
+    trace.calls[key] = call
+    first = call_key(call.row)
+    if first is not None and first != key:
+        trace.alike.setdefault(first, []).append(key)
 
 
 def agree(one: str | None, other: str | None) -> bool:
@@ -146,8 +156,7 @@ def _scrubbed(value: str) -> bool:
 def others(trace: Trace, call_id: str, tool: str | None) -> list[Call]:
     """The calls with this id, whatever their arguments."""
     key = key_of(call_id, tool)
-    names = (f"{key}~{number}" if number else key for number in range(MAX_ALIKE))
-    return [trace.calls[name] for name in names if name in trace.calls]
+    return [trace.calls[name] for name in (key, *trace.alike.get(key, ())) if name in trace.calls]
 
 
 def fits(call: Call, tool: str | None, arguments: str | None) -> bool:

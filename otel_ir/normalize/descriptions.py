@@ -218,7 +218,8 @@ class Descriptions:
         if joined.any():
             self._state(events, joined, scopes, failures)
         if calls.height:
-            calls = calls.with_columns(
+            who = nodes.select("ordinal", "position", "conversation")
+            calls = calls.join(who, on=["ordinal", "position"], how="left", maintain_order="left").with_columns(
                 trace=_key(pl.col("trace_id").fill_null(""), pl.lit("")),
                 event=scoped_id("tenant", "sender"),
                 parent=pl.col("parent_span_id"),
@@ -295,12 +296,12 @@ class Descriptions:
 
     def _tools_asked(self, calls: pl.DataFrame) -> list[str | None]:
         """The tools of results that do not name theirs, as far as a call with their id was asked for: by then or in this frame."""
-        columns = (calls[name].to_list() for name in ("side", "tool", "tenant", "sender", "service.name", "call_id"))
-        rows = [(side, tool, (*who, call_id)) for side, tool, *who, call_id in zip(*columns, strict=True)]
-        here = {key: tool for side, tool, key in rows if side == "call"}
+        columns = (calls[name].to_list() for name in ("side", "tool", "conversation", "tenant", "sender", "service.name", "call_id"))
+        rows = [(side, tool, of, (tenant, sender, name, id_)) for side, tool, of, tenant, sender, name, id_ in zip(*columns, strict=True)]
+        here = {key: tool for side, tool, _, key in rows if side == "call"}
         return [
-            (self.joins.tool_of(*key) or here.get(key)) if side == "result" and tool is None and key[-1] else None
-            for side, tool, key in rows
+            (self.joins.tool_of(*key, of) or here.get(key)) if side == "result" and tool is None and key[-1] else None
+            for side, tool, of, key in rows
         ]
 
     def _stated(self, row: dict[str, Any], tool: str | None) -> list[dict[str, Any]]:

@@ -31,6 +31,7 @@ _JOIN_NAMES = {
     "error_message": "error.message",
     "service.name": "service.name",
     "start": "start_time",
+    "conversation": "gen_ai.conversation.id",
 }
 
 

@@ -19,13 +19,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 
 from otel_ir.normalize.alone import Alone, nearest
+from otel_ir.normalize.by_conversation import find, put
 from otel_ir.normalize.calls import (
-    MAX_ALIKE,
     Call,
     Extra,
     Trace,
@@ -33,6 +34,7 @@ from otel_ir.normalize.calls import (
     agree,
     call_key,
     canonical,
+    enter,
     fits,
     id_key,
     keep,
@@ -46,6 +48,7 @@ from otel_ir.normalize.calls import (
 from otel_ir.normalize.echoes import Echoes
 from otel_ir.normalize.join_rows import NAMELESS
 from otel_ir.normalize.left_over import left_over
+from otel_ir.normalize.refusals import Refusals
 from otel_ir.normalize.telling import (
     ARGUMENTS,
     BY_CALL,
@@ -80,6 +83,10 @@ MAX_HELD = 1 << 27
 MAX_ASKED = 200_000
 """Call ids by which a result in another trace finds its call; kept beyond the end of an epoch."""
 _EARLY = (*BY_CALL, "call_id", "tool", "arguments", "time")
+_SPAN = ("tenant", "sender", "trace_id")
+Place = tuple[int, str, str, str | None]
+"""Of a call: journal record, trace, key in it, conversation."""
+_OF = itemgetter(3)
 
 
 class Joins:
@@ -89,12 +96,11 @@ class Joins:
         self.traces: dict[str, Trace] = {}
         self.guards: dict[str, list[tuple[str, int]]] = {}
         self.verdicts: dict[str, tuple[bool, int]] = {}
-        self.asked: dict[str, list[tuple[int, str, str]]] = {}
-        """sender's call id -> (journal record, trace, key of the call in it), of all traces"""
+        self.asked: dict[str, list[Place]] = {}
+        """sender's call id (by_conversation.py) -> where such a call is, of all traces"""
         self.decided: dict[str, tuple[int, int, str]] = {}
         """call of a trace, and what messages say of its approval -> (journal record, time of the earliest of them, first event)"""
-        self.refused: dict[str, int] = {}
-        """calls, by id or by what is said of them, that somebody refused -> journal record"""
+        self.refused = Refusals()
         self.unasked = Unasked()
         self.echoes = Echoes()
         self.alone = Alone()
@@ -163,10 +169,10 @@ class Joins:
             return told_before(trace.calls[key], row)
         if key is None or len(trace.calls) >= MAX_CALLS_PER_TRACE:
             return []
-        call = trace.calls[key] = Call(row, row["ordinal"], arguments, only=only(arguments))
-        alike = self.asked.setdefault(id_key(row) if row["call_id"] is not None else said_key(row, arguments), [])
-        alike.append((row["ordinal"], row["trace"], key))
-        del alike[:-MAX_ALIKE]
+        call = Call(row, row["ordinal"], arguments, only=only(arguments))
+        enter(trace, key, call)
+        place = (row["ordinal"], row["trace"], key, row["conversation"])
+        self._put(id_key(row) if row["call_id"] is not None else said_key(row, arguments), place)
         known = [stated for stated in row["stated"] or () if stated["ordinal"] <= row["ordinal"]]
         for stated in known:
             if agree(canonical(stated["text"]), call.arguments):
@@ -276,7 +282,7 @@ class Joins:
         if key is None or (told and key not in trace.calls):
             return []
         if key not in trace.calls:
-            mark_changed(trace, row["call_id"], row["tool"], [said])
+            mark_changed(trace, row["call_id"], row["tool"], [said], row["time"])
             # Its call may still come; or the request repeats a call that was made before our time, or in another trace.
             _keep_early(trace, row)
             return []
@@ -306,7 +312,7 @@ class Joins:
         if key is None or decision is None:
             return []
         if decision == "rejected":
-            self.refused |= dict.fromkeys((id_key(row), said_key(row, canonical(row["arguments"]))), row["ordinal"])
+            self.refused.add(row)
         known = f"{row['trace']}{key} {decision}"
         told = row | {"result": None, "decision": decision, "id": f"{row['event']}#{decision}:{row['call_id']}"}
         _, earliest, first = self.decided.get(known, (0, row["time"], None))
@@ -315,15 +321,18 @@ class Joins:
         self.decided[known] = (row["ordinal"], row["time"], first or told["id"])
         return [told | {"duplicate_of": first}]
 
-    def tool_of(self, tenant: str | None, sender: str | None, service: str | None, call_id: str) -> str | None:
+    def tool_of(self, tenant: str | None, sender: str | None, service: str | None, call_id: str, conversation: str | None) -> str | None:
         """Of the newest call with this id."""
-        for _, trace, key in reversed(
-            self.asked.get(id_key({"tenant": tenant, "sender": sender, "service.name": service, "call_id": call_id}), ())
-        ):
-            if trace in self.traces and key in self.traces[trace].calls:
-                tool: str | None = self.traces[trace].calls[key].row["tool"]
-                return tool
-        return None
+        key = id_key({"tenant": tenant, "sender": sender, "service.name": service, "call_id": call_id})
+        tools: list[str] = [call.row["tool"] for place in find(self.asked, key, conversation, _OF) if (call := self._at(place))]
+        return tools[-1] if tools else None
+
+    def _put(self, key: str, place: Place) -> None:
+        put(self.asked, key, place[-1], place, lambda one: (call := self._at(one)) is None or call.answered)
+
+    def _at(self, place: Place) -> Call | None:
+        _, trace, key, _ = place
+        return self.traces[trace].calls.get(key) if trace in self.traces else None
 
     def _elsewhere(self, row: dict[str, Any]) -> Call | None:
         """The newest call with this id, in its own trace or another one of the same service, that the row may be the result of."""
@@ -334,23 +343,23 @@ class Joins:
         return next(reversed(own or [call for call in fitting if not call.answered] or fitting), None)
 
     def _asked(self, row: dict[str, Any]) -> list[Call]:
-        """The calls with this id in all traces of the same service."""
-        calls = [self.traces[trace].calls.get(key) for _, trace, key in self.asked.get(id_key(row), ()) if trace in self.traces]
+        """The calls with this id in all traces of the same service, of no other conversation."""
+        calls = [self._at(place) for place in find(self.asked, id_key(row), row["conversation"], _OF)]
         return [call for call in calls if call is not None]
 
     def _unnamed(self, row: dict[str, Any]) -> Call | None:
         """The oldest unanswered call without an id that says the same; it has that of the result from now on."""
-        for ordinal, trace, key in self.asked.get(said_key(row, canonical(row["arguments"])), ()):
-            call = self.traces[trace].calls.get(key) if trace in self.traces else None
+        for place in find(self.asked, said_key(row, canonical(row["arguments"])), row["conversation"], _OF):
+            call = self._at(place)
             if call is not None and not call.answered and call.row["call_id"] is None and self.unasked.may_be_of(row, call):
-                self._name(call, row, (ordinal, trace, key))
+                self._name(call, row, place)
                 return call
         return None
 
-    def _name(self, call: Call, result: dict[str, Any], place: tuple[int, str, str]) -> None:
+    def _name(self, call: Call, result: dict[str, Any], place: Place) -> None:
         """A call without an id has that of its result from now on."""
         call.row = call.row | {"call_id": result["call_id"]}
-        self.asked.setdefault(id_key(result), []).append(place)
+        self._put(id_key(result), place)
 
     def _answered(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         """The call was new in this record, and its result may be known from an earlier one."""
@@ -367,7 +376,7 @@ class Joins:
         result = early or other
         if result is None:
             return []
-        result = result | {"ordinal": row["ordinal"], "position": row["position"]}
+        result = {name: row[name] for name in _SPAN} | result | {"ordinal": row["ordinal"], "position": row["position"]}
         there = self.traces.get(result.get("trace", row["trace"]), trace)
         if there is trace:
             return tell_result(trace, call, result, found, itself=_says_itself(call, row))
@@ -375,16 +384,16 @@ class Joins:
 
     def _answered_unnamed(self, row: dict[str, Any], found: list[Extra]) -> list[dict[str, Any]]:
         """Likewise of a call to which the answer gives no id."""
-        for ordinal, trace, key in self.asked.get(said_key(row, canonical(row["arguments"])), ()):
-            call = self.traces[trace].calls.get(key) if trace in self.traces else None
+        for place in find(self.asked, said_key(row, canonical(row["arguments"])), row["conversation"], _OF):
+            call = self._at(place)
             if call is None or call.answered or call.row["call_id"] is not None or call.row["event"] != row["event"]:
                 continue
             result = self.unasked.take(row, call)
             if result is None:
                 return []
-            self._name(call, result, (ordinal, trace, key))
+            self._name(call, result, place)
             result = result | {"ordinal": row["ordinal"], "position": row["position"]}
-            return self._ran_here(self.traces.get(result["trace"], self.traces[trace]), call, result | self._now(result, call), found)
+            return self._ran_here(self.traces.get(result["trace"], self.traces[place[1]]), call, result | self._now(result, call), found)
         return []
 
     def _now(self, result: dict[str, Any], call: Call) -> dict[str, Any]:
@@ -465,8 +474,14 @@ class Joins:
 
     def _came(self, trace: str, key: str, call: Call) -> str:
         """How far a call came from which nothing came back."""
-        said = id_key(call.row) if call.row["call_id"] is not None else said_key(call.row, call.arguments)
-        return "rejected" if said in self.refused else "pending_approval" if f"{trace}{key} pending" in self.decided else "unknown"
+
+        def is_asked(where: str, arguments: str | None) -> bool:
+            other = self.traces.get(where)
+            return other is not None and variant(other, call_key(call.row), arguments) in other.calls
+
+        if self.refused.has(trace, call, is_asked):
+            return "rejected"
+        return "pending_approval" if f"{trace}{key} pending" in self.decided else "unknown"
 
     def end_epoch(self, first: int) -> None:
         """Forgets what began before journal record ``first``, and the oldest traces beyond ``MAX_TRACES``."""
@@ -484,22 +499,22 @@ class Joins:
         self.asked = {key: asked[key] for key in [*asked][-MAX_ASKED:]}
         decided = {key: at for key, at in self.decided.items() if at[0] >= first}
         self.decided = {key: decided[key] for key in [*decided][-MAX_ASKED:]}
-        refused = [(key, at) for key, at in self.refused.items() if at >= first]
-        self.refused = dict(refused[-MAX_ASKED:])
         self.guards = {key: left for key, guards in self.guards.items() if (left := [one for one in guards if one[1] >= first])}
+        self.refused.end_epoch(first)
         self.unasked.end_epoch(first)
         self.echoes.end_epoch(first)
         self.alone.end_epoch(first)
 
     def state(self) -> bytes:
         """What a checkpoint keeps (MessagePack)."""
-        own = (self.traces, self.guards, self.verdicts, self.asked, self.decided, self.refused)
-        return msgspec.msgpack.encode((*own, self.unasked.state(), self.echoes.state(), self.alone.state()))
+        own = (self.traces, self.guards, self.verdicts, self.asked, self.decided)
+        return msgspec.msgpack.encode((*own, self.refused.state(), self.unasked.state(), self.echoes.state(), self.alone.state()))
 
     def restore(self, state: bytes) -> None:
         """The inverse of ``state``."""
-        *own, unasked, echoes, alone = msgspec.msgpack.decode(state, type=_STATE)
-        self.traces, self.guards, self.verdicts, self.asked, self.decided, self.refused = own
+        *own, refused, unasked, echoes, alone = msgspec.msgpack.decode(state, type=_STATE)
+        self.traces, self.guards, self.verdicts, self.asked, self.decided = own
+        self.refused.restore(refused)
         self.unasked.restore(unasked)
         self.echoes.restore(echoes)
         self.alone.restore(alone)
@@ -509,9 +524,9 @@ _STATE = tuple[
     dict[str, Trace],
     dict[str, list[tuple[str, int]]],
     dict[str, tuple[bool, int]],
-    dict[str, list[tuple[int, str, str]]],
+    dict[str, list[Place]],
     dict[str, tuple[int, int, str]],
-    dict[str, int],
+    bytes,
     bytes,
     bytes,
     bytes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from otel_ir.normalize.calls import Call, Extra, Trace, agree, canonical, is_only, only, others
+from otel_ir.normalize.calls import Call, Extra, Trace, canonical, is_only, key_of, only, others, variant
 from otel_ir.normalize.json_text import members
 
 BY_CALL = ("ordinal", "position", "result", "error", "executed", "proof")
@@ -117,15 +117,15 @@ def is_in_trace(event: str | None, row: dict[str, Any]) -> bool:
     return event is not None and row["trace_id"] is not None and f"{row['trace_id']}/" in event
 
 
-def mark_changed(trace: Trace, call_id: str, tool: str | None, said: list[str | None]) -> None:
+def mark_changed(trace: Trace, call_id: str, tool: str | None, said: list[str | None], until: int | None = None) -> None:
     """Whether a call with this id was made with other arguments than any of the model's calls with that id.
 
-    ``said``: the arguments, as spans and results of this id give them.
+    ``said``: the arguments, as spans and results of this id give them; ``until``: of calls that were made before it, ns.
     """
-    calls = others(trace, call_id, tool)
-    changed = any(not any(agree(one, call.arguments) for call in calls) for one in said)
-    for call in calls:
-        call.changed = changed
+    changed = any(variant(trace, key_of(call_id, tool), one) not in trace.calls for one in said)
+    for call in others(trace, call_id, tool):
+        if not changed or until is None or call.row["time"] < until:
+            call.changed = changed
 
 
 def tell_result(trace: Trace, call: Call, result: dict[str, Any], found: list[Extra], *, itself: bool = False) -> list[dict[str, Any]]:
@@ -152,10 +152,12 @@ def by_result(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_event(trace: Trace, call: Call, more: dict[str, Any]) -> list[dict[str, Any]]:
-    taken = f"{call.row['event']}#{call.row['call_id'] or '-'}"
+    first = taken = f"{call.row['event']}#{call.row['call_id'] or '-'}"
     used = {one.taken for one in trace.calls.values()}
+    number = 1
     while taken in used:  # one answer may use an id twice, for two tools
-        taken += f"/{call.row['tool']}"
+        number += 1
+        taken = f"{first}/{number}"
     call.taken = taken
     return [call.row | more | {"id": taken}]
 

@@ -6,16 +6,19 @@ id, and by what its request says of the call: of results that say the same, the 
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 
+from otel_ir.normalize.by_conversation import drop, find, put
 from otel_ir.normalize.calls import MAX_ALIKE, Call, canonical, id_key, may_answer, said_key
 
 MAX_UNASKED, MAX_UNASKED_CHARACTERS = 20_000, 4096
 """Results that wait for a call of another trace."""
 
 Row = dict[str, Any]
+_OF = itemgetter("conversation")
 
 
 class Unasked:
@@ -30,37 +33,50 @@ class Unasked:
         if not told and len(row["result"] or "") > MAX_UNASKED_CHARACTERS:
             return
         key = id_key(row)
-        _keep_first(self.results.setdefault(key, []), row | {"result": None} if told else row)
+        self._keep_first(key, row | {"result": None} if told else row)
         if row["tool"] is not None and row["arguments"] is not None:
             ids = self.said.setdefault(said_key(row, canonical(row["arguments"])), [])
             if key not in ids and len(ids) < MAX_ALIKE:
                 ids.append(key)
-        if len(self.results) > MAX_UNASKED:
+        while len(self.results) > MAX_UNASKED:
             del self.results[next(iter(self.results))]
         if len(self.said) > MAX_UNASKED:
             del self.said[next(iter(self.said))]
 
     def may_be_of(self, row: Row, call: Call) -> bool:
         """Whether a result was told of first after a call, and not by the request of the call itself."""
-        alike = [one for one in self.results.get(id_key(row), ()) if one["tool"] == row["tool"]]
+        alike = [one for one in self._of(id_key(row), row) if one["tool"] == row["tool"]]
         return _is_after(min([*alike, row], key=lambda one: int(one["time"])), call.row)
 
     def take(self, row: Row, call: Call) -> Row | None:
         """The result of a call that a message row tells of; it waits no longer."""
         if row["call_id"] is not None:
-            found = first_answer(self.results.get(id_key(row), []), row, call)
+            found = first_answer(self._of(id_key(row), row), row, call)
         else:
-            waiting = [one for key in self.said.get(said_key(row, call.arguments), ()) for one in self.results.get(key, ())]
+            waiting = [one for key in self.said.get(said_key(row, call.arguments), ()) for one in self._of(key, row)]
             later = [one for one in waiting if _is_after(one, row) and may_answer(one, call)]
             found = min(later, key=lambda one: int(one["time"]), default=None)
         if found is not None:
             self._forget(found)
         return found
 
+    def _of(self, key: str, row: Row) -> list[Row]:
+        """The results with this id that are of no other conversation than the row."""
+        return find(self.results, key, row["conversation"], _OF)
+
     def _forget(self, row: Row) -> None:
-        self.results[id_key(row)].remove(row)
-        if not self.results[id_key(row)]:
-            del self.results[id_key(row)]
+        drop(self.results, id_key(row), row["conversation"], row)
+
+    def _keep_first(self, key: str, row: Row) -> None:
+        """Of requests that repeat a result, the first in time tells of it."""
+        what = ("call_id", "tool", "arguments", "result", "conversation")
+        for known in self._of(key, row):
+            if all(known[name] == row[name] for name in what):
+                if row["time"] >= known["time"]:
+                    return
+                self._forget(known)
+                break
+        put(self.results, key, row["conversation"], row)
 
     def end_epoch(self, first: int) -> None:
         """Forgets what came before journal record ``first``."""
@@ -78,18 +94,6 @@ class Unasked:
 
 def _is_after(result: Row, call: Row) -> bool:
     return bool(result["time"] >= call["time"] and result["event"] != call["event"])
-
-
-def _keep_first(results: list[Row], row: Row) -> None:
-    """Of requests that repeat a result, the first in time tells of it."""
-    what = ("call_id", "tool", "arguments", "result")
-    for at, known in enumerate(results):
-        if all(known[name] == row[name] for name in what):
-            if row["time"] < known["time"]:
-                results[at] = row
-            return
-    if len(results) < MAX_ALIKE:
-        results.append(row)
 
 
 def first_answer(results: list[Row], row: Row, call: Call) -> Row | None:
