@@ -7,12 +7,13 @@ every later request repeats it in ``assistant`` or ``user`` messages, with the r
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 import numpy as np
 
 from otel_ir.normalize.json_text import members, raw_list, raw_text, raws
-from otel_ir.normalize.messages import MAX_CALLS, MAX_RESULTS, Call, json_calls
+from otel_ir.normalize.messages import MAX_CALLS, Call, json_calls
 from otel_ir.normalize.sources import Sources
 
 CONTENT = "gen_ai.event.content"
@@ -31,8 +32,8 @@ def read_logs(sources: Sources) -> list[tuple[int, Call]]:
         return calls
     texts = sources.column(CONTENT, "@body")[np.array([row for row, _ in told])].to_list()
     for (row, name), text in zip(told, texts, strict=True):
-        found = [*_calls(text or "")][:MAX_CALLS] if name == _ASKED else [*_results(text or "", name)][-MAX_RESULTS:]
-        calls += [(row, call) for call in found]
+        found = _calls(text or "") if name == _ASKED else _results(text or "", name)
+        calls += [(row, call) for call in islice(found, MAX_CALLS)]
     return calls
 
 

@@ -8,8 +8,10 @@ that a later request carries.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -27,7 +29,9 @@ MAX_MESSAGES = 256
 MAX_CALLS = 256
 """Calls taken from one answer."""
 MAX_RESULTS = 16
-"""Newest results taken from one request: it repeats the whole conversation, and the others were taken when they were new."""
+"""Newest results taken from one request, if they are not all new: it repeats the whole conversation, and the others were taken before."""
+_MAX_PARTS = 2 * MAX_CALLS
+"""Calls and results taken from one message."""
 CALL_SCHEMA = pl.Schema(
     {
         "ordinal": pl.Int64,
@@ -75,6 +79,10 @@ class Call(NamedTuple):
     error: bool | None = None
     agent: str | None = None
     begins: str | None = None
+
+
+Messages = Sequence[Sequence[Call]]
+"""What each message of one request says, oldest first; nothing, if it tells of no calls."""
 
 
 def call_frame(rows: pl.DataFrame, service: pl.Series, calls: list[tuple[int, Call]], tables: list[Dialect]) -> pl.DataFrame:
@@ -128,102 +136,6 @@ def _executed(call: Call, table: Dialect) -> str | None:
     return next((word for pattern, word in table.verdicts if re.search(pattern, text)), "yes")
 
 
-# --- OpenInference: messages flattened into attributes -----------------------------------------------------------------------
-
-_FLAT = re.compile(r"(?:llm|gen_ai)\.(input|output)[_.]messages\.(\d{1,9})\.message\.(.+)")
-_FLAT_CALL = re.compile(r"tool_calls\.(\d{1,9})\.tool_call\.(id|function\.name|function\.arguments)")
-_FLAT_TEXT = re.compile(r"contents\.\d{1,9}\.message_content\.text")
-
-
-def read_flat(sources: Sources, where: Mask) -> list[tuple[int, Call]]:
-    """OpenInference: ``llm.{input,output}_messages.N.message.*``, and ``gen_ai.{input,output}.messages`` of who renamed it.
-
-    Adds the sources ``@input_messages`` and ``@output_messages``: JSON in the form of the GenAI conventions.
-    """
-    attributes = sources.batch.attributes
-    paths = [_FLAT.fullmatch(key) if key.startswith(("llm.", "gen_ai.")) else None for key in attributes.keys]
-    known = np.array([path is not None for path in paths], dtype=np.bool_)
-    if not known.any() or not where.any():
-        return []
-    take = np.flatnonzero(known[attributes.code] & where[attributes.row])
-    spans: dict[int, dict[str, dict[int, dict[str, Any]]]] = {}
-    for row, code, text in zip(
-        attributes.row[take].tolist(), attributes.code[take].tolist(), attributes.texts(take).to_list(), strict=True
-    ):
-        path = paths[code]
-        if path is not None and text is not None:
-            messages = spans.setdefault(row, {"input": {}, "output": {}})[path.group(1)]
-            _put(messages.setdefault(int(path.group(2)), {}), path.group(3), text)
-    calls: list[tuple[int, Call]] = []
-    for side in ("input", "output"):
-        texts = {row: text for row, sides in spans.items() if (text := as_json(sides[side]))}
-        if texts:
-            sources.add(f"@{side}_messages", np.array(list(texts), dtype=np.int64), pl.Series(list(texts.values()), dtype=pl.String))
-    for row, sides in spans.items():
-        found = [*_flat_results(sides["input"])][-MAX_RESULTS:] + [*_flat_calls(sides["output"])][:MAX_CALLS]
-        calls += [(row, call) for call in found]
-    return calls
-
-
-def _put(message: dict[str, Any], path: str, text: str) -> None:
-    call = _FLAT_CALL.fullmatch(path)
-    if call:
-        message.setdefault("calls", {}).setdefault(int(call.group(1)), {})[call.group(2).rpartition(".")[2]] = text
-    elif _FLAT_TEXT.fullmatch(path):
-        message.setdefault("texts", []).append(text)
-    elif path in ("role", "content", "name", "tool_call_id"):
-        message[path] = text
-
-
-def _newest(messages: dict[int, dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    return (messages[index] for index in sorted(messages)[-MAX_MESSAGES:])
-
-
-def _flat_calls(messages: dict[int, dict[str, Any]]) -> Iterator[Call]:
-    for message in _newest(messages):
-        for _, call in sorted(message.get("calls", {}).items()):
-            yield Call("call", call.get("id"), call.get("name"), call.get("arguments"))
-
-
-def _flat_results(messages: dict[int, dict[str, Any]]) -> Iterator[Call]:
-    asked: dict[str | None, Call] = {}
-    unanswered: list[Call] = []
-    for message in _newest(messages):
-        calls = list(_flat_calls({0: message}))
-        asked.update((call.call_id, call) for call in calls)
-        unanswered = calls or unanswered
-        if message.get("role") == "tool" or "tool_call_id" in message:
-            # Who writes no ids answers in the order of the calls.
-            of = asked.get(message["tool_call_id"]) if "tool_call_id" in message else next(iter(unanswered), None)
-            unanswered = [call for call in unanswered if call is not of]
-            tool = message.get("name") or (of.tool if of else None)
-            call_id = message.get("tool_call_id") or (of.call_id if of else None)
-            yield Call("result", call_id, tool, of.arguments if of else None, _content(message))
-
-
-def _content(message: dict[str, Any]) -> str | None:
-    text = message.get("content")
-    return text if text is not None else "\n".join(message["texts"]) if "texts" in message else None
-
-
-def as_json(messages: dict[int, dict[str, Any]]) -> str | None:
-    if not messages:
-        return None
-    return msgspec.json.encode([_genai_message(message) for message in _newest(messages)]).decode()
-
-
-def _genai_message(message: dict[str, Any]) -> dict[str, Any]:
-    parts: list[dict[str, Any]] = []
-    content = _content(message)
-    if message.get("role") == "tool":
-        parts.append({"type": "tool_call_response", "id": message.get("tool_call_id"), "response": content})
-    elif content is not None:
-        parts.append({"type": "text", "content": content})
-    for _, call in sorted(message.get("calls", {}).items()):
-        parts.append({"type": "tool_call", "id": call.get("id"), "name": call.get("name"), "arguments": call.get("arguments")})
-    return {"role": message.get("role"), "parts": parts}
-
-
 # --- GenAI conventions: messages as JSON -------------------------------------------------------------------------------------
 
 
@@ -240,37 +152,65 @@ def read_json(sources: Sources, where: Mask, before: str = "") -> list[tuple[int
         for row, text in zip(rows[hits].tolist(), pick(texts, np.flatnonzero(hits)).to_list(), strict=True):
             found = [*json_calls(text)]
             known = {call.call_id for call in calls.setdefault(row, []) if call.side == "result"}
-            calls[row] += [call for call in found if call.side != "call" and call.call_id not in known][-MAX_RESULTS:]
+            calls[row] += [call for call in found if call.side != "call" and call.call_id not in known]
             if side == "call":
                 calls[row] += [call for call in found if call.side == "call"][:MAX_CALLS]
     return [(row, call) for row in sorted(calls) for call in calls[row]]
 
 
 def json_calls(text: str) -> Iterator[Call]:
-    """Calls and results in a JSON array of messages, oldest first; a result knows its call where both stand there."""
-    yield from with_calls([call for message in raw_list(text)[-MAX_MESSAGES:] for call in said_in(bytes(message))])
+    """Calls in a JSON array of messages, and the results that are ``taken``, oldest first; these know their calls if both stand there."""
+    yield from with_calls(json_messages(text))
 
 
-def with_calls(told: list[Call]) -> Iterator[Call]:
-    """Results with the tool and the arguments of their calls, as far as both stand in one request.
+def json_messages(text: str) -> Messages:
+    """What each message of a JSON array says."""
+    return [said_in(bytes(message)) for message in raw_list(text)[-MAX_MESSAGES:]]
+
+
+def taken(messages: Messages) -> list[Call]:
+    """All calls, and the results (approvals, too) that are taken from one request: those behind the last message that asked for any, in
+    it, or, where none asks, in the last messages on end that answer. These are new, or may be; of older ones only as many as
+    make ``MAX_RESULTS`` of all.
+    """
+    parts = [said[:_MAX_PARTS] for said in messages]
+    answers = [any(call.side != "call" for call in said) for said in parts]
+    last = max((at for at, does in enumerate(answers) if does), default=-1)
+    begin = max((at for at, said in enumerate(parts[: last + 1]) if any(call.side == "call" for call in said)), default=-1)
+    if begin < 0:
+        begin = max((at + 1 for at, does in enumerate(answers[:last]) if not does), default=0)
+    new, old = (sum(call.side != "call" for said in side for call in said) for side in (parts[begin:], parts[:begin]))
+    skipped = old - max(0, MAX_RESULTS - new)
+    kept: list[Call] = []
+    number = 0  # of results
+    for call in chain(*parts):
+        if call.side == "call" or skipped <= number < old + MAX_CALLS:
+            kept.append(call)
+        number += call.side != "call"
+    return kept
+
+
+def with_calls(messages: Messages) -> Iterator[Call]:
+    """What is ``taken``; results with the tool and the arguments of their calls, as far as both stand in one request.
 
     OpenAI's Responses have an id for a call's item (``fc_…``) and another one for the call, and some emitters write the former of calls
     and the latter of results. So a result with an id of its own is that of the oldest call to which no result has the id, and counts
     under either.
     """
     asked: dict[str | None, Call] = {}
-    answered = {call.call_id for call in told if call.side == "result"}
-    for call in told:
+    answered = {call.call_id for said in messages for call in said if call.side == "result"}
+    unanswered: deque[str] = deque()
+    for call in taken(messages):
         if call.side == "call":
+            if call.call_id is not None and call.call_id.startswith(_ITEM) and call.call_id not in answered and call.call_id not in asked:
+                unanswered.append(call.call_id)
             asked[call.call_id] = call
         if call.side != "result":
             yield call
         elif of := asked.get(call.call_id):
             yield call._replace(tool=call.tool or of.tool, arguments=of.arguments)
         else:
-            unanswered = (key for key in asked if key is not None and key.startswith(_ITEM) and key not in answered)
-            alias = next(unanswered, None) if call.call_id is not None else None
-            of = asked.pop(alias) if alias is not None else None
+            of = asked.pop(unanswered.popleft()) if unanswered and call.call_id is not None else None
             yield call._replace(tool=call.tool or (of.tool if of else None), arguments=of.arguments if of else None)
             if of is not None:
                 yield of._replace(side="result", result=call.result, error=call.error)
@@ -315,8 +255,9 @@ def _read(message: bytes) -> tuple[Call, ...]:
         found = None
     if found is None or found.tool_calls is not None or found.tool_call_id or bytes(found.content)[:1] == b"[" or b"approval" in message:
         outer = raws(message)
-        return tuple(_of_message(outer, _text(outer, "role")))
-    return tuple(_call(part) for part in found.parts or () if part.type in ("tool_call", "tool_call_response"))
+        return tuple(islice(_of_message(outer, _text(outer, "role")), _MAX_PARTS))
+    asked = (_call(part) for part in found.parts or () if part.type in ("tool_call", "tool_call_response"))
+    return tuple(islice(asked, _MAX_PARTS))
 
 
 _remembered = lru_cache(maxsize=8192)(_read)

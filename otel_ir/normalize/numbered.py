@@ -6,8 +6,9 @@ Some of these emitters do not say which calls an answer has (``echoes.py``).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,19 @@ import polars as pl
 
 from otel_ir.normalize.echoes import SEPARATOR
 from otel_ir.normalize.few import Mask
+from otel_ir.normalize.flat import as_json
 from otel_ir.normalize.json_text import members, raw_list, raws
-from otel_ir.normalize.messages import MAX_CALLS, MAX_MESSAGES, MAX_RESULTS, Call, as_json, json_calls, of_block, read_json, with_calls
+from otel_ir.normalize.messages import MAX_CALLS, MAX_MESSAGES, Call, Messages, json_calls, of_block, read_json, with_calls
 from otel_ir.normalize.sources import Sources
 
 Found = list[tuple[int, Call]]
 
 
-def in_order(results: dict[int, list[Call]], calls: dict[int, list[Call]]) -> Found:
+def in_order(results: Mapping[int, Messages], calls: Mapping[int, Sequence[Call]]) -> Found:
     """Results of a row before its calls, both bounded; a result takes name and arguments from its call in the same request."""
     found: Found = []
     for row in sorted({*results, *calls}):
-        found += [(row, one) for one in [one for one in with_calls(results.get(row, [])) if one.side == "result"][-MAX_RESULTS:]]
+        found += [(row, one) for one in with_calls(results.get(row, ())) if one.side == "result"]
         found += [(row, one) for one in calls.get(row, ()) if one.side == "call"][:MAX_CALLS]
     return found
 
@@ -48,8 +50,8 @@ def read_numbered(sources: Sources, where: Mask) -> Found:
             sources.add(name, np.array(list(texts), dtype=np.int64), pl.Series(list(texts.values()), dtype=pl.String))
     told = {row for row, call in modern if call.side == "call"}
     answered = {row for row, call in modern if call.side == "result"}
-    results = {row: list(_flat_all(sides["prompt"])) for row, sides in spans.items() if row not in answered}
-    calls = {row: list(_flat_all(sides["completion"])) for row, sides in spans.items() if row not in told}
+    results = {row: list(_flat_messages(sides["prompt"])) for row, sides in spans.items() if row not in answered}
+    calls = {row: list(chain(*_flat_messages(sides["completion"]))) for row, sides in spans.items() if row not in told}
     found = [*modern, *in_order(results, calls)]
     begins, silent = _begins(sources, where, spans, {row for row, call in found if call.side == "result"})
     found = [(row, call._replace(begins=begins.get(row)) if call.side == "result" else call) for row, call in found]
@@ -88,7 +90,7 @@ def _begins(sources: Sources, where: Mask, spans: _Spans, wanted: set[int]) -> t
             asked = (sides["prompt"][number] for number in sorted(sides["prompt"]))
             begins[row] = _hashed(next((one.get("content") for one in asked if one.get("role") not in _SYSTEM), None))
         if mute:
-            silent.append((row, _silent(_flat_all(sides["prompt"]), begins[row])))
+            silent.append((row, _silent(chain(*_flat_messages(sides["prompt"])), begins[row])))
     rows, positions = sources.places("gen_ai.input.messages")
     answered, _ = sources.places("gen_ai.output.messages")
     mutes = where[rows] & ~np.isin(rows, answered) & ~np.isin(rows, [*spans])
@@ -134,14 +136,16 @@ def _put(message: dict[str, Any], path: str, text: str) -> None:
         message[path] = text
 
 
-def _flat_all(messages: dict[int, dict[str, Any]]) -> Iterator[Call]:
-    for index in sorted(messages)[-MAX_MESSAGES:]:
-        message = messages[index]
-        for _, call in sorted(message.get("calls", {}).items()):
-            yield Call("call", call.get("id"), call.get("name"), call.get("arguments"))
-        if message.get("role") == "tool" or "tool_call_id" in message:
-            yield Call("result", message.get("tool_call_id"), message.get("name"), None, message.get("content"))
-        elif '"tool_result"' in (message.get("content") or "") or '"tool_use"' in (message.get("content") or ""):
-            blocks = (members(bytes(one).decode("utf-8", "replace")) for one in raw_list(message["content"])[-MAX_CALLS:])
-            told = (call for block in blocks for call in of_block(block))
-            yield from (call for call in told if call.side == "result" or "calls" not in message)
+def _flat_messages(messages: dict[int, dict[str, Any]]) -> Iterator[list[Call]]:
+    return (list(_flat(messages[index])) for index in sorted(messages)[-MAX_MESSAGES:])
+
+
+def _flat(message: dict[str, Any]) -> Iterator[Call]:
+    for _, call in sorted(message.get("calls", {}).items()):
+        yield Call("call", call.get("id"), call.get("name"), call.get("arguments"))
+    if message.get("role") == "tool" or "tool_call_id" in message:
+        yield Call("result", message.get("tool_call_id"), message.get("name"), None, message.get("content"))
+    elif '"tool_result"' in (message.get("content") or "") or '"tool_use"' in (message.get("content") or ""):
+        blocks = (members(bytes(one).decode("utf-8", "replace")) for one in raw_list(message["content"])[-MAX_CALLS:])
+        told = (call for block in blocks for call in of_block(block))
+        yield from (call for call in told if call.side == "result" or "calls" not in message)

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from otel_ir.normalize.few import Mask, contains_any
+from otel_ir.normalize.flat import read_flat
 from otel_ir.normalize.json_text import members, raw_list, raws
-from otel_ir.normalize.messages import MAX_CALLS, MAX_MESSAGES, Call, read_flat, with_calls
+from otel_ir.normalize.messages import MAX_CALLS, MAX_MESSAGES, Call, with_calls
 from otel_ir.normalize.sources import Sources, pick
 
 _OFFERED = re.compile(r"llm\.tools\.\d{1,9}\.tool\.json_schema")
@@ -127,7 +128,7 @@ def read_items(sources: Sources, where: Mask) -> list[tuple[int, Call]]:
     rows, texts = rows[kept], sources.gather(positions[kept])
     hits = contains_any(texts, (_ANSWERS,))
     told = zip(rows[hits].tolist(), pick(texts, np.flatnonzero(hits)).to_list() if hits.any() else (), strict=True)
-    return [(row, call) for row, text in told for call in with_calls([*_newest(text)])]
+    return [(row, call) for row, text in told for call in with_calls([[*_newest(text)]])]
 
 
 def _newest(text: str) -> Iterator[Call]:
