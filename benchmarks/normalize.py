@@ -109,8 +109,8 @@ def _fresh(request: ExportTraceServiceRequest, ids: re.Pattern[str] | None, numb
     """The same spans with other ids."""
     copy = ExportTraceServiceRequest()
     copy.CopyFrom(request)
-    for one in _attributes(copy) if ids else ():
-        if one.value.string_value:
+    for one in _attributes(copy):
+        if ids and one.value.string_value:
             one.value.string_value = ids.sub(rf"\g<0>-{number:08x}", one.value.string_value)
     mark = number.to_bytes(4, "big")
     for resource in copy.resource_spans:
