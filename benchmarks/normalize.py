@@ -1,14 +1,16 @@
 """``python -m benchmarks.normalize``: what it costs to make events of spans, dialect by dialect, on top of decoding them.
 
 Whole agent runs (``agent_runs.py``) are what the target is about. Beside them each capture of tests/captures is sent again and again with
-fresh trace and span ids. As many spans a request as an SDK's batch has, many requests folded at once; the least CPU time of several
-repetitions counts. Asserts that every run, and every copy, gives its events: as many of each type, and as many per agent.
+fresh ids of traces, spans, calls, conversations and answers. As many spans a request as an SDK's batch has, many requests folded at once;
+the least CPU time of several repetitions counts. Asserts that every run, and every copy, gives its events: as many of each type, and as
+many per agent.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import polars as pl
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from rich.console import Console
 from rich.table import Table
 
@@ -36,6 +39,8 @@ GENAI_TARGET = 1.5
 RUNS = {"runs, identity own": ("own", False), "runs, identity late": ("late", False), "runs, late, with content": ("late", True)}
 """Name -> identity, content."""
 _STEP = 5_000_000
+_NAMES_ID = re.compile(r"(?i)(?:call|use|conversation|session|thread|response)[._]?id$")
+"""Attributes whose values name a call, a conversation or an answer."""
 Said = Counter[tuple[str, str]]
 
 
@@ -66,22 +71,47 @@ def copies(capture: Path, spans: int) -> tuple[list[bytes], int, int]:
     """Requests with at least ``spans`` spans, how often the capture stands in them, and how many spans it has."""
     requests = [ExportTraceServiceRequest.FromString(one.body) for one in read_otlp([capture]) if one.signal == "traces"]
     size = sum(len(scope.spans) for request in requests for resource in request.resource_spans for scope in resource.scope_spans)
+    named = [_named(request) for request in requests]
     times = -(-spans // size)
     together = max(1, REQUEST_SPANS // size)
     bodies = []
     for first in range(0, times, together):
         whole = ExportTraceServiceRequest()
         for number in range(first, min(first + together, times)):
-            for request in requests:
-                whole.MergeFrom(_fresh(request, number))
+            for request, ids in zip(requests, named, strict=True):
+                whole.MergeFrom(_fresh(request, ids, number))
         bodies.append(whole.SerializeToString())
     return bodies, times, size
 
 
-def _fresh(request: ExportTraceServiceRequest, number: int) -> ExportTraceServiceRequest:
+def _named(request: ExportTraceServiceRequest) -> re.Pattern[str] | None:
+    """Finds the ids of its calls, conversations and answers, wherever they stand in a text; numbers are no such ids."""
+    found = extract(decode_traces([Record(1, "traces", 1, request.SerializeToString())]))
+    columns = (found.events["gen_ai.tool.call.id"], found.events["gen_ai.conversation.id"], found.calls["call_id"])
+    ids = {one for column in columns for one in column.drop_nulls()}
+    for one in _attributes(request):
+        ids.update((one.value.string_value,) if _NAMES_ID.search(one.key) else ())
+    known = sorted((re.escape(one) for one in ids if one and not one.isdigit()), key=len, reverse=True)
+    return re.compile(rf"(?<![\w-])(?:{'|'.join(known)})(?![\w-])") if known else None
+
+
+def _attributes(request: ExportTraceServiceRequest) -> Iterator[KeyValue]:
+    """Of the spans and their events."""
+    for resource in request.resource_spans:
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                yield from span.attributes
+                for event in span.events:
+                    yield from event.attributes
+
+
+def _fresh(request: ExportTraceServiceRequest, ids: re.Pattern[str] | None, number: int) -> ExportTraceServiceRequest:
     """The same spans with other ids."""
     copy = ExportTraceServiceRequest()
     copy.CopyFrom(request)
+    for one in _attributes(copy):
+        if ids and one.value.string_value:
+            one.value.string_value = ids.sub(rf"\g<0>-{number:08x}", one.value.string_value)
     mark = number.to_bytes(4, "big")
     for resource in copy.resource_spans:
         for scope in resource.scope_spans:
