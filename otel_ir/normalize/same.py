@@ -24,7 +24,7 @@ import polars as pl
 from otel_ir.normalize.calls import Extra
 from otel_ir.normalize.dialects import DIALECTS
 from otel_ir.normalize.few import Mask, is_among
-from otel_ir.normalize.opened import IDENTITY_BITS, lacks
+from otel_ir.normalize.opened import CONTENT_BITS, IDENTITY_BITS, lacks
 from otel_ir.normalize.served import Served
 from otel_ir.normalize.table import ANYWHERE, DETAIL
 from otel_ir.normalize.things import (
@@ -110,7 +110,7 @@ class Same:
         for event, ordinal in events:
             for at, approval, facts in self._waited(event):
                 if approval is None and at <= ordinal:
-                    found += [Extra(event, ordinal, column, value, fill=True) for column, (_, value) in facts.items()]
+                    found += _fills(event, ordinal, facts)
         return found
 
     def _call(self, row: Told, found: list[Extra]) -> None:
@@ -200,9 +200,9 @@ class Same:
             about, at = row["about"], row[_ORDINAL]
             if _RESULT in facts:
                 facts[EXECUTED] = (rank_of(EXECUTED, "yes", weak=False), "yes")
-            if not DIALECTS[row["dialect"]].call and came.get(about, at) <= at:
+            if came.get(about, at) <= at:
                 # The event may have come in an earlier frame; if not, nobody hears this.
-                found += [Extra(about, at, column, value, fill=True) for column, (_, value) in facts.items()]
+                found += _fills(about, at, facts)
             if came.get(about, at + 1) > at:
                 self._wait(about, at, None, facts)
 
@@ -334,6 +334,11 @@ def _one_id(approval: Thing, row: Told) -> bool:
     """Whether the two may be of one call: decisions about several may stand in one span."""
     _, known = approval.facts.get(CALL_ID, (None, None))
     return known is None or row[CALL_ID] is None or known == row[CALL_ID]
+
+
+def _fills(event: str, ordinal: int, facts: Told) -> list[Extra]:
+    """What a part tells of a span that it stands in, which describes no call by its id: content that the span lacks."""
+    return [Extra(event, ordinal, column, value, fill=True) for column, (_, value) in facts.items() if column in CONTENT_BITS]
 
 
 def _within(thing: Thing, row: Told, kind: str) -> bool:

@@ -83,13 +83,17 @@ def test_a_capture_with_logs_scores_all_of_the_expected_facts(stem: str, tmp_pat
 
 
 def said(sent: list[Request]) -> list[str]:
+    return everything(final_form(records(sent)))
+
+
+def everything(events: pl.DataFrame) -> list[str]:
     """Everything the final events say, but where in the journal they stand, and of which there are other descriptions.
 
     Without the run, which only log records tell of Claude's answers: the captures' model gives several answers one id. And of calls that
     say the same, whose ids only messages tell, which has which id is open.
     """
     alike = ("trace_id", "gen_ai.tool.name", "gen_ai.tool.call.arguments")
-    events = final_form(records(sent)).filter(pl.col("otel_ir.duplicate_of").is_null()).sort("start_time", "span_id")
+    events = events.filter(pl.col("otel_ir.duplicate_of").is_null()).sort("start_time", "span_id")
     events = events.with_columns(pl.col("gen_ai.tool.call.id").sort().over(alike))
     place = ("otel_ir.event.id", "otel_ir.journal.ordinal", "otel_ir.journal.position", "otel_ir.run.id")
     return sorted(map(repr, events.drop(place).rows()))
