@@ -168,8 +168,10 @@ class Descriptions:
         if (rows is None or rows.is_empty()) and not self.inside.waiting:
             return events, []
         tools = events.filter(pl.col("event.type").is_in(_CALLS))
-        if rows is None or rows.is_empty():
-            tools = tools.filter(pl.col(_EVENT).is_in([*self.inside.waiting]))
+        if rows is None or (rows["event.type"] == DETAIL).all():
+            # Where nothing waits, spans between are only noted.
+            tools = tools.filter(pl.col(_EVENT).is_in([*self.inside.waiting])) if rows is None or rows.is_empty() else tools
+            tools = tools if self.inside.waiting else tools.clear()
         calls = {row[_EVENT]: row for row in tools.iter_rows(named=True)}
         found = self.inside.fold(() if rows is None else rows.iter_rows(named=True), calls, self._tools)
         events, later = self._told(events, found)

@@ -151,7 +151,9 @@ class Same:
         thing.start = min(thing.start, row["start_time"]) if thing.end else row["start_time"]
         thing.end = max(thing.end, row["event_time"])
         thing.says(said_of(row))
-        for name in (key, by_id(row), by_name(row), by_arguments(row)):
+        alike = () if self.served is not None else (by_name(row), by_arguments(row))
+        names = (f"{SERVER} {name}" if name and thing.kinds == [SERVER] else name for name in alike)
+        for name in (key, by_id(row), *names):
             if name and thing.number not in (numbers := self.calls.setdefault(name, [])):
                 numbers.append(thing.number)
                 del numbers[:-_MAX_ALIKE]
@@ -166,7 +168,7 @@ class Same:
 
     def _elsewhere(self, kind: str, row: Told) -> Thing | None:
         """The call that was going on when the row's was, where one of the two does not say which it is."""
-        alike = () if self.served is not None else (*self._under(by_name(row)), *self._under(by_arguments(row)))
+        alike = () if self.served is not None else self._alike(kind, row)
         named = [thing for thing in alike if served(thing.kinds, kind) and _within(thing, row, kind)]
         if named:
             said = {name: [digest] for name, digest in said_of(row).items()}
@@ -174,6 +176,17 @@ class Same:
         same = [thing for thing in self._under(by_id(row)) if (thing.scope is None or row["call"] == ANYWHERE) and near(thing, row)]
         fitting = [one for one in same or named if one.event and kind not in one.kinds and compatible(one, row)]
         return min(fitting, key=lambda thing: abs(thing.start - row["start_time"]), default=None)
+
+    def _alike(self, kind: str, row: Told) -> list[Thing]:
+        """Calls of that tool, or with these arguments, of which only a server told, or, for a server's row, of which none did."""
+        found = []
+        for name in filter(None, (by_name(row), by_arguments(row))):
+            place = name if kind == SERVER else f"{SERVER} {name}"
+            if place in self.calls:
+                things = [thing for thing in self._under(place) if served(thing.kinds, kind)]
+                self.calls[place] = [thing.number for thing in things]
+                found += things
+        return found
 
     def _under(self, name: str | None) -> list[Thing]:
         return [self.things[number] for number in self.calls.get(name, ())] if name else []
@@ -286,8 +299,10 @@ class Same:
 
     def end_epoch(self, first: int) -> None:
         """Forgets what began before journal record ``first``, and the oldest calls beyond ``MAX_CALLS``."""
-        newest = [thing for thing in self.things.values() if thing.ordinal >= first][-MAX_CALLS:]
-        if len(newest) < len(self.things):
+        # Both are in journal order: the first is the oldest.
+        oldest = next(iter(self.things.values()), None)
+        if oldest is not None and (oldest.ordinal < first or len(self.things) > MAX_CALLS):
+            newest = [thing for thing in self.things.values() if thing.ordinal >= first][-MAX_CALLS:]
             self.things = {thing.number: thing for thing in newest}
             for thing in newest:
                 thing.of = thing.of if thing.of in self.things else None
@@ -299,6 +314,9 @@ class Same:
             held += size_of(thing.facts)
             if held > MAX_HELD:
                 thing.facts.clear()
+        waits = next(iter(self.waiting.values()), None)
+        if waits is None or (waits[0][0] >= first and len(self.waiting) <= MAX_CALLS):
+            return
         waiting = {event: kept for event, told in self.waiting.items() if (kept := [one for one in told if one[0] >= first])}
         self.waiting = {event: waiting[event] for event in [*waiting][-MAX_CALLS:]}
         self.size = sum(size_of(facts) for told in self.waiting.values() for _, _, facts in told)
@@ -330,15 +348,15 @@ _STATE = tuple[
 ]
 
 
-def _fills(event: str, ordinal: int, facts: Told) -> list[Extra]:
-    """What a part tells of a span that it stands in, which describes no call by its id: content that the span lacks."""
-    return [Extra(event, ordinal, column, value, fill=True) for column, (_, value) in facts.items() if column in CONTENT_BITS]
-
-
 def _one_id(approval: Thing, row: Told) -> bool:
     """Whether the two may be of one call: decisions about several may stand in one span."""
     _, known = approval.facts.get(CALL_ID, (None, None))
     return known is None or row[CALL_ID] is None or known == row[CALL_ID]
+
+
+def _fills(event: str, ordinal: int, facts: Told) -> list[Extra]:
+    """What a part tells of a span that it stands in, which describes no call by its id: content that the span lacks."""
+    return [Extra(event, ordinal, column, value, fill=True) for column, (_, value) in facts.items() if column in CONTENT_BITS]
 
 
 def _within(thing: Thing, row: Told, kind: str) -> bool:

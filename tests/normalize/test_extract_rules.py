@@ -299,7 +299,7 @@ class TestMessages:
     def test_a_log_of_a_model_call_is_its_second_description(self) -> None:
         record = span({"gen_ai.operation.name": "chat"}, event="gen_ai.client.inference.operation.details", trace=TRACE, span="c" * 16)
         found = event(logs(record), kind="logs")
-        assert (found["event.type"], found["otel_ir.duplicate_of"]) == ("model_output", f"{TRACE}/{'c' * 16}")
+        assert (found["event.type"], found["otel_ir.duplicate_of"]) == ("model_output", f"t~s~{TRACE}/{'c' * 16}")
 
 
 DEEP = "[" * 100_000
