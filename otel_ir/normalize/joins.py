@@ -192,6 +192,7 @@ class Joins:
                 break
         if not call.met and (event := self.alone.of(call)):
             meet(call, event | {"ordinal": row["ordinal"]}, found)
+            self.alone.meet(event["id"], call)
         return []
 
     def _compare(self, trace: Trace, row: dict[str, Any], stated: list[dict[str, Any]]) -> None:
@@ -249,7 +250,10 @@ class Joins:
             if other.taken is None:
                 meet(other, event, found)
         self.alone.add(event)
-        return calls[0] if calls else None
+        if not calls:
+            return None
+        self.alone.meet(event["id"], calls[0])
+        return calls[0]
 
     def _guardrail(self, event: dict[str, Any], found: list[Extra]) -> None:
         key = event["parent_key"]
