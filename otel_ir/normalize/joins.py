@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 
 from otel_ir.normalize.alone import Alone, nearest
+from otel_ir.normalize.away import ran_away
 from otel_ir.normalize.by_conversation import find, put
 from otel_ir.normalize.calls import (
     Call,
@@ -241,7 +242,8 @@ class Joins:
             meet(call, event, found)
         elif event["tool"] and len(trace.waiting) < MAX_CALLS_PER_TRACE:
             ran = event["executed"] == "yes"
-            trace.waiting.append(Waiting(event["id"], event["tool"], event["parent"], arguments, named, ran, event["start"]))
+            place = (event["service.name"], event["conversation"])
+            trace.waiting.append(Waiting(event["id"], event["tool"], event["parent"], arguments, named, ran, event["start"], *place))
 
     def _far(self, event: dict[str, Any], found: list[Extra]) -> Call | None:
         """The call of another trace that a span which stands alone is of (alone.py)."""
@@ -425,7 +427,8 @@ class Joins:
             for key, call in trace.calls.items()
             if call.taken is None and not call.changed
         ]
-        away, left = self._away([(name, call) for name, _, call in open_ if call.row["call_id"] is None]), []
+        loose = [(name, one) for name, trace in self.traces.items() for one in trace.waiting if one.named]
+        away, left = ran_away([(name, call) for name, _, call in open_ if call.row["call_id"] is None], loose), []
         for name, key, call in open_:
             more = {"executed": self._came(name, key, call), "duplicate_of": away.get(id(call))}
             more |= by_result(call.later) if call.later is not None else {}
@@ -441,18 +444,6 @@ class Joins:
                 for event in ran or [call.taken]:
                     tell(event, ordinal, RESULT, call.later["result"], found)
                     tell(event, ordinal, EXECUTED, call.later["executed"], found)
-        return found
-
-    def _away(self, calls: list[tuple[str, Call]]) -> dict[int, str]:
-        """Calls without an id that ran in another trace than they were asked for in -> the event of a span that says the same."""
-        found: dict[int, str] = {}
-        loose = sorted((one.event, name, one) for name, trace in self.traces.items() for one in trace.waiting if one.named) if calls else []
-        for name, call in sorted(calls, key=lambda one: (one[1].row["time"], one[1].row["event"])):
-            for at, (event, there, one) in enumerate(loose):
-                if _sender(name) == _sender(there) and fits(call, one.tool, one.arguments):
-                    found[id(call)] = event
-                    del loose[at]
-                    break
         return found
 
     def _came(self, trace: str, key: str, call: Call) -> str:
@@ -514,10 +505,6 @@ _STATE = tuple[
     bytes,
     bytes,
 ]
-
-
-def _sender(trace: str) -> str:
-    return trace.rsplit("\x1f", 2)[0]
 
 
 def _by_ordinal(rows: list[dict[str, Any]]) -> defaultdict[int, list[dict[str, Any]]]:
