@@ -322,7 +322,7 @@ class Joins:
         self.decided[known] = (row["ordinal"], row["time"], first or told["id"])
         return [told | {"duplicate_of": first}]
 
-    def tool_of(self, tenant: str | None, sender: str | None, service: str | None, call_id: str, conversation: str | None) -> str | None:
+    def tool_of(self, tenant: str | None, sender: str | None, service: str | None, call_id: str, *, conversation: str | None) -> str | None:
         """Of the newest call with this id."""
         key = id_key({"tenant": tenant, "sender": sender, "service.name": service, "call_id": call_id})
         tools: list[str] = [call.row["tool"] for place in find(self.asked, key, conversation, _OF) if (call := self._at(place))]

@@ -45,7 +45,7 @@ class Unasked:
 
     def since(self, row: Row) -> int:
         """When the result was told of first, ns."""
-        return min([row["time"], *(one["time"] for one in self._of(id_key(row), row) if one["tool"] == row["tool"])])
+        return min([int(row["time"]), *(int(one["time"]) for one in self._of(id_key(row), row) if one["tool"] == row["tool"])])
 
     def take(self, row: Row, call: Call) -> Row | None:
         """The result of a call that a message row tells of; it waits no longer."""
@@ -80,7 +80,7 @@ class Unasked:
     def end_epoch(self, first: int) -> None:
         """Forgets what came before journal record ``first``."""
         self.results = {key: kept for key, rows in self.results.items() if (kept := [row for row in rows if row["ordinal"] >= first])}
-        self.said = {key: kept for key, ids in self.said.items() if (kept := [one for one in ids if one in self.results])}
+        self.said = {key: left for key, ids in self.said.items() if (left := [one for one in ids if one in self.results])}
 
     def state(self) -> bytes:
         """What a checkpoint keeps (MessagePack)."""
