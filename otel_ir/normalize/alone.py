@@ -2,7 +2,7 @@
 
 A root span that names its call by id is the call that a model of the same sender and service asked for in another trace, about the same
 time, by that id, of that tool, in no other conversation, and with arguments that do not contradict. The id alone is no proof: some models
-count their calls. Another call is the same one only if it is of the same conversation and has the same arguments: an agent's span may
+count their calls. Another call is the same one only if it is of no other conversation and has the same arguments: an agent's span may
 repeat what its model's says, in yet another trace.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from otel_ir.normalize.by_conversation import find, put
+from otel_ir.normalize.by_conversation import find, may_be_one, put
 from otel_ir.normalize.calls import Call, agree, id_key
 
 MAX_SPANS, MAX_CHARACTERS = 20_000, 4096
@@ -42,7 +42,8 @@ class Alone:
 
     def meet(self, event: str, call: Call) -> None:
         """The call that a span is of; from now on it is of none that differs."""
-        self.met.setdefault(event, _said(call))
+        of, _ = self.met.get(event, _said(call))
+        self.met[event] = (call.row["conversation"] if of is None else of, call.arguments)
         if len(self.met) > MAX_SPANS:
             del self.met[next(iter(self.met))]
 
@@ -51,7 +52,7 @@ class Alone:
         if call.row["call_id"] is None:
             return None
         alike = find(self.spans, id_key(call.row), call.row["conversation"], _OF)
-        free = (one for one in alike if one["trace"] != call.row["trace"] and self.met.get(one["id"], _said(call)) == _said(call))
+        free = (one for one in alike if one["trace"] != call.row["trace"] and _repeats(call, self.met.get(one["id"], _said(call))))
         return min((one for one in free if is_of(one, call)), key=lambda one: (_distance(one, call), one["id"]), default=None)
 
     def end_epoch(self, first: int) -> None:
@@ -78,7 +79,16 @@ def nearest(event: dict[str, Any], calls: list[Call]) -> list[Call]:
     """The calls with the span's id that no span describes and which it is of: the nearest one, then those that repeat it."""
     near = [call for call in calls if not call.met and is_of(event, call)]
     near.sort(key=lambda call: (_distance(event, call), call.row["event"]))
-    return [call for call in near if _said(call) == _said(near[0])]
+    found: list[Call] = []
+    for call in near:
+        of = next((one.row["conversation"] for one in found if one.row["conversation"] is not None), None)
+        if not found or _repeats(call, (of, found[0].arguments)):
+            found.append(call)
+    return found
+
+
+def _repeats(call: Call, said: Said) -> bool:
+    return call.arguments == said[1] and may_be_one(call.row["conversation"], said[0])
 
 
 def _said(call: Call) -> Said:

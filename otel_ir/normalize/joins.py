@@ -254,7 +254,8 @@ class Joins:
         self.alone.add(event)
         if not calls:
             return None
-        self.alone.meet(event["id"], calls[0])
+        for call in calls:
+            self.alone.meet(event["id"], call)
         return calls[0]
 
     def _guardrail(self, event: dict[str, Any], found: list[Extra]) -> None:

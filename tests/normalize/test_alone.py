@@ -106,3 +106,9 @@ def test_the_calls_of_many_conversations_are_met_in_any_order() -> None:
     ran = [a_call(f"{n + 7:x}", 1000 + n, f"C{n}", runs=True) for n in range(1, 8)]
     expected = sorted([(f"{n + 7:x}", f'{{"n": {n}}}', None) for n in range(1, 8)] + [("f", '{"n": 0}', None)])
     assert calls([*asks[::-1], *ran]) == calls([*ran, *asks]) == expected
+
+
+def test_an_agents_span_may_name_the_conversation_that_its_models_does_not() -> None:
+    sent = [a_call("1", 0, None, n=1), a_call("2", 1000, "A", n=1), a_call("3", 500, None, runs=True)]
+    for order in permutations(range(3)):
+        assert calls(sent, order) == [("3", '{"n": 1}', None)]
