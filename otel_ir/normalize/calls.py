@@ -60,6 +60,8 @@ class Waiting:
     named: bool = False
     ran: bool = False
     start: int = 0
+    service: str | None = None
+    conversation: str | None = None
 
 
 @dataclass(slots=True)

@@ -302,7 +302,7 @@ class Descriptions:
         rows = [(side, tool, of, (tenant, sender, name, id_)) for side, tool, of, tenant, sender, name, id_ in zip(*columns, strict=True)]
         here = {key: tool for side, tool, _, key in rows if side == "call"}
         return [
-            (self.joins.tool_of(*key, of) or here.get(key)) if side == "result" and tool is None and key[-1] else None
+            (self.joins.tool_of(*key, conversation=of) or here.get(key)) if side == "result" and tool is None and key[-1] else None
             for side, tool, of, key in rows
         ]
 

@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 
 from otel_ir.normalize.alone import Alone, nearest
+from otel_ir.normalize.away import ran_away
 from otel_ir.normalize.by_conversation import find, put
 from otel_ir.normalize.calls import (
     Call,
@@ -195,6 +196,7 @@ class Joins:
                 break
         if not call.met and (event := self.alone.of(call)):
             meet(call, event | {"ordinal": row["ordinal"]}, found)
+            self.alone.meet(event["id"], call)
             self.far.append((event["id"], row["ordinal"], row))
         return []
 
@@ -244,7 +246,8 @@ class Joins:
             meet(call, event, found)
         elif event["tool"] and len(trace.waiting) < MAX_CALLS_PER_TRACE:
             ran, start = event["executed"] == "yes", int(event["start"] or 0)
-            trace.waiting.append(Waiting(event["id"], event["tool"], event["parent"], arguments, named, ran, start))
+            place = (event["service.name"], event["conversation"])
+            trace.waiting.append(Waiting(event["id"], event["tool"], event["parent"], arguments, named, ran, start, *place))
 
     def _far(self, event: dict[str, Any], found: list[Extra]) -> Call | None:
         """The call of another trace that a span which stands alone is of (alone.py)."""
@@ -253,7 +256,9 @@ class Joins:
             if other.taken is None:
                 meet(other, event, found)
         self.alone.add(event)
-        self.far += [(event["id"], event["ordinal"], call.row) for call in calls]
+        for call in calls:
+            self.alone.meet(event["id"], call)
+            self.far.append((event["id"], event["ordinal"], call.row))
         return calls[0] if calls else None
 
     def _guardrail(self, event: dict[str, Any], found: list[Extra]) -> None:
@@ -321,7 +326,7 @@ class Joins:
         self.decided[known] = (row["ordinal"], row["time"], first or told["id"])
         return [told | {"duplicate_of": first}]
 
-    def tool_of(self, tenant: str | None, sender: str | None, service: str | None, call_id: str, conversation: str | None) -> str | None:
+    def tool_of(self, tenant: str | None, sender: str | None, service: str | None, call_id: str, *, conversation: str | None) -> str | None:
         """Of the newest call with this id."""
         key = id_key({"tenant": tenant, "sender": sender, "service.name": service, "call_id": call_id})
         tools: list[str] = [call.row["tool"] for place in find(self.asked, key, conversation, _OF) if (call := self._at(place))]
@@ -426,7 +431,8 @@ class Joins:
             for key, call in trace.calls.items()
             if call.taken is None and not call.changed
         ]
-        away, left = self._away([(name, call) for name, _, call in open_ if call.row["call_id"] is None]), []
+        loose = [(name, one) for name, trace in self.traces.items() for one in trace.waiting if one.named]
+        away, left = ran_away([(name, call) for name, _, call in open_ if call.row["call_id"] is None], loose), []
         for name, key, call in open_:
             more = {"executed": self._came(name, key, call), "duplicate_of": away.get(id(call))}
             more |= by_result(call.later) if call.later is not None else {}
@@ -458,18 +464,6 @@ class Joins:
                     tell(event, ordinal, ARGUMENTS, call.row["arguments"], found)
                     tell(event, ordinal, RESULT, call.later["result"], found)
                     tell(event, ordinal, EXECUTED, call.later["executed"], found)
-        return found
-
-    def _away(self, calls: list[tuple[str, Call]]) -> dict[int, str]:
-        """Calls without an id that ran in another trace than they were asked for in -> the event of a span that says the same."""
-        found: dict[int, str] = {}
-        loose = sorted((one.event, name, one) for name, trace in self.traces.items() for one in trace.waiting if one.named) if calls else []
-        for name, call in sorted(calls, key=lambda one: (one[1].row["time"], one[1].row["event"])):
-            for at, (event, there, one) in enumerate(loose):
-                if _sender(name) == _sender(there) and fits(call, one.tool, one.arguments):
-                    found[id(call)] = event
-                    del loose[at]
-                    break
         return found
 
     def _came(self, trace: str, key: str, call: Call) -> str:
@@ -543,10 +537,6 @@ def _says_itself(call: Call, row: dict[str, Any]) -> bool:
     """Whether another span than the first one that describes a call says its result: the call was made again."""
     spans = [one for one in row["stated"] or () if one["ordinal"] <= row["ordinal"] and one["id"] != call.taken and not one["bare"]]
     return call.met and any(agree(canonical(one["text"]), call.arguments) for one in spans)
-
-
-def _sender(trace: str) -> str:
-    return trace.rsplit("\x1f", 2)[0]
 
 
 def _by_ordinal(rows: list[dict[str, Any]]) -> defaultdict[int, list[dict[str, Any]]]:

@@ -128,3 +128,54 @@ def test_who_called_is_told_in_the_same_record_however_records_are_framed(many: 
         )
     assert told[0] == told[1]
     assert any(row[2] == "billing" for row in told[0][1])
+
+
+def a_call(number: str, at: int, conversation: str | None, *, runs: bool = False, **arguments: Any) -> bytes:
+    """A trace of its own: a model's span that ends, or a tool's span that begins, at ``at``."""
+    of = {} if conversation is None else {"gen_ai.conversation.id": conversation}
+    if runs:
+        said = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "look_up", "gen_ai.tool.call.id": "call_1"}
+        given = {"gen_ai.tool.call.arguments": json.dumps(arguments)} if arguments else {}
+        return traces(span(said | of | given, id=number * 16, trace=number * 32, start=NOW + at, end=NOW + at + 10))
+    part = {"type": "tool_call", "id": "call_1", "name": "look_up", "arguments": arguments}
+    spoken = {"gen_ai.operation.name": "chat", "gen_ai.output.messages": json.dumps([{"role": "assistant", "parts": [part]}])}
+    return traces(span(spoken | of, id=number * 16, trace=number * 32, start=NOW + at - 10, end=NOW + at))
+
+
+def test_a_span_takes_no_call_of_another_conversation() -> None:
+    sent = [a_call("1", 0, "A", n=1), a_call("2", 1000, "B", n=1), a_call("3", 5000, "A", runs=True)]
+    for order in permutations(range(3)):
+        assert calls(sent, order) == [("2", '{"n": 1}', None), ("3", '{"n": 1}', None)]
+
+
+def test_spans_of_two_conversations_with_counted_ids_each_have_their_call() -> None:
+    sent = [a_call("1", 0, "A", n="A"), a_call("2", 1000, "B", n="B")]
+    sent += [a_call("3", 5000, "A", runs=True), a_call("4", 6000, "B", runs=True)]
+    for order in permutations(range(4)):
+        assert calls(sent, order) == [("3", '{"n": "A"}', None), ("4", '{"n": "B"}', None)]
+
+
+def test_spans_that_name_no_conversation_are_told_apart_by_their_arguments() -> None:
+    sent = [a_call("1", 0, None, n="A"), a_call("2", 1000, None, n="B")]
+    sent += [a_call("3", 5000, None, runs=True, n="A"), a_call("4", 6000, None, runs=True, n="B")]
+    for order in permutations(range(4)):
+        assert calls(sent, order) == [("3", '{"n": "A"}', None), ("4", '{"n": "B"}', None)]
+
+
+def test_a_span_takes_one_of_two_calls_that_differ() -> None:
+    sent = [a_call("1", 0, None, n="A"), a_call("2", 1000, None, n="B"), a_call("3", 5000, None, runs=True)]
+    for order in permutations(range(3)):
+        assert len(calls(sent, order)) == 2
+
+
+def test_the_calls_of_many_conversations_are_met_in_any_order() -> None:
+    asks = [a_call(f"{n:x}", n, f"C{n}", n=n) for n in range(1, 8)] + [a_call("f", 0, None, n=0)]
+    ran = [a_call(f"{n + 7:x}", 1000 + n, f"C{n}", runs=True) for n in range(1, 8)]
+    expected = sorted([(f"{n + 7:x}", f'{{"n": {n}}}', None) for n in range(1, 8)] + [("f", '{"n": 0}', None)])
+    assert calls([*asks[::-1], *ran]) == calls([*ran, *asks]) == expected
+
+
+def test_an_agents_span_may_name_the_conversation_that_its_models_does_not() -> None:
+    sent = [a_call("1", 0, None, n=1), a_call("2", 1000, "A", n=1), a_call("3", 500, None, runs=True)]
+    for order in permutations(range(3)):
+        assert calls(sent, order) == [("3", '{"n": 1}', None)]

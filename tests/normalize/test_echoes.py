@@ -115,7 +115,7 @@ def test_what_waits_survives_a_restart() -> None:
     said = {"begins": "b", "trace": "t", "ordinal": 1, "time": 1, "arguments": "c-1", "call_id": "c-1", "tool": "look_up"}
     for side in ("silent", "result"):
         before.echoes.fold(said | {"side": side})
-    scope = {"tenant": None, "sender": None, "service.name": "svc", "call_id": "c-2"}
+    scope = {"tenant": None, "sender": None, "service.name": "svc", "call_id": "c-2", "conversation": "s"}
     before.alone.add(scope | {"id": "e", "trace": "t", "tool": "look_up", "ordinal": 2, "arguments": None, "start": 5})
     after.restore(before.state())
     assert after.state() == before.state()
