@@ -66,6 +66,7 @@ class Waiting:
 class Trace:
     """Calls and events of one trace that may still find each other. ``early``: message rows of results that came before their call.
     ``away``: calls that ran here and were asked for in another trace (they waited for an approval) -> the event made of the messages.
+    ``size``, ``texts``: characters that it holds, and those of arguments and results (held.py).
     """
 
     ordinal: int
@@ -73,6 +74,8 @@ class Trace:
     waiting: list[Waiting] = field(default_factory=list)
     early: list[dict[str, Any]] = field(default_factory=list)
     away: dict[str, str] = field(default_factory=dict)
+    size: int = 0
+    texts: int = 0
 
 
 @dataclass(slots=True)
