@@ -63,7 +63,8 @@ class Unasked:
 
     def since(self, row: Row) -> int:
         """When the result was told of first, ns."""
-        return min([row["time"], *(one["time"] for one in self.results.get(id_key(row), ()) if one["tool"] == row["tool"])])
+        first: int = min([row["time"], *(one["time"] for one in self.results.get(id_key(row), ()) if one["tool"] == row["tool"])])
+        return first
 
     def take(self, row: Row, call: Call) -> Row | None:
         """The result of a call that a message row tells of; it waits no longer."""
@@ -85,7 +86,7 @@ class Unasked:
     def end_epoch(self, first: int) -> None:
         """Forgets what came before journal record ``first``."""
         self.results = {key: kept for key, rows in self.results.items() if (kept := [row for row in rows if row["ordinal"] >= first])}
-        self.said = {key: kept for key, ids in self.said.items() if (kept := [one for one in ids if one in self.results])}
+        self.said = {key: left for key, ids in self.said.items() if (left := [one for one in ids if one in self.results])}
 
     def state(self) -> bytes:
         """What a checkpoint keeps (MessagePack)."""
