@@ -1,7 +1,8 @@
 """Long arguments in brief: enough to tell whether two descriptions are of one call, in a bounded text. Short ones stay as they are.
 
 What is kept of a long value is its head, its length and its digest; of a long JSON object that of each member, so that what two objects
-both have is compared like the whole. Two texts that are the same have the same brief form.
+both have is compared like the whole. Two texts that are the same have the same brief form, which is its
+own.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ def brief(text: str) -> str:
     if not named:
         return short(text)
     kept: dict[str, str | None] = {}
-    for name, raw in islice(named.items(), MAX_MEMBERS):
+    more = len(named) > MAX_MEMBERS
+    for name, raw in islice(named.items(), MAX_MEMBERS - more):
         value = raw_text(bytes(raw))
         # A single argument may be given without its name, and then is all there is.
         kept[short(name)] = value and (brief(value) if len(named) == 1 and value.startswith("{") else short(value))
-    if len(named) > MAX_MEMBERS:
+    if more:
         kept[f"\x1fmore {_digest(text)}"] = None
-    return msgspec.json.encode(kept).decode()
+    return msgspec.json.encode(kept, order="sorted").decode()
 
 
 def short(text: str) -> str:

@@ -69,6 +69,7 @@ class Trace:
     """Calls and events of one trace that may still find each other. ``early``: message rows of results that came before their call.
     ``away``: calls that ran here and were asked for in another trace (they waited for an approval) -> the event made of the messages.
     ``alike``: key of a call -> those of further calls with that id and tool, whose arguments are others; in the order in which they came.
+    ``size``, ``texts``: characters that it holds, and those of arguments and results (held.py).
     """
 
     ordinal: int
@@ -77,6 +78,8 @@ class Trace:
     early: list[dict[str, Any]] = field(default_factory=list)
     away: dict[str, str] = field(default_factory=dict)
     alike: dict[str, list[str]] = field(default_factory=dict)
+    size: int = 0
+    texts: int = 0
 
 
 @dataclass(slots=True)

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import takewhile
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -47,6 +48,7 @@ from otel_ir.normalize.calls import (
     variant,
 )
 from otel_ir.normalize.echoes import Echoes
+from otel_ir.normalize.held import Held, weight
 from otel_ir.normalize.join_rows import NAMELESS
 from otel_ir.normalize.left_over import left_over
 from otel_ir.normalize.refusals import Refusals
@@ -80,7 +82,7 @@ MAX_EARLY = 64
 """Results per trace that may wait for their call; requests that only repeat what was asked in another trace bring such, too."""
 MAX_EARLY_CHARACTERS = 1 << 20
 MAX_HELD = 1 << 27
-"""Characters of these in all traces, beyond the end of an epoch: those of the oldest are forgotten."""
+"""Characters of calls, results and spans in all traces, after each record: those of the oldest are forgotten (held.py)."""
 MAX_ASKED = 200_000
 """Call ids by which a result in another trace finds its call; kept beyond the end of an epoch."""
 _EARLY = (*BY_CALL, "call_id", "tool", "arguments", "time")
@@ -95,6 +97,7 @@ class Joins:
 
     def __init__(self) -> None:
         self.traces: dict[str, Trace] = {}
+        self.held = Held()
         self.guards: dict[str, list[tuple[str, int]]] = {}
         self.verdicts: dict[str, tuple[bool, int]] = {}
         self.asked: dict[str, list[Place]] = {}
@@ -149,6 +152,9 @@ class Joins:
                 self.verdicts.setdefault(node["key"], (node["tripped"], ordinal))
                 guards = self.guards.pop(node["key"], [])
                 found += [Extra(event, ordinal, "otel_ir.guardrail.triggered", node["tripped"]) for event, _ in guards]
+            for row in said[ordinal]:
+                self.held.touch(row["trace"], weight(row))
+            self.held.cut(self.traces, MAX_HELD)
             ids = {event["id"]: event for event in came[ordinal]}
             for extra in found:
                 here = ids.get(extra.event)
@@ -170,7 +176,7 @@ class Joins:
             return told_before(trace.calls[key], row)
         if key is None or len(trace.calls) >= MAX_CALLS_PER_TRACE:
             return []
-        call = Call(row, row["ordinal"], arguments, only=only(arguments))
+        call = Call(row | {"stated": None}, row["ordinal"], arguments, only=only(arguments))
         enter(trace, key, call)
         place = (row["ordinal"], row["trace"], key, row["conversation"])
         self._put(id_key(row) if row["call_id"] is not None else said_key(row, arguments), place)
@@ -215,7 +221,8 @@ class Joins:
             return
         if event["trace"] is None:
             return
-        trace = self.traces.setdefault(event["trace"], Trace(event["ordinal"]))
+        # Whether spans that name their call come here depends on the frame: a trace begins with what waits, or with messages.
+        trace = self.traces.get(event["trace"]) or Trace(event["ordinal"])
         arguments = canonical(event["arguments"])
         if event["call_id"] is not None:
             call = trace.calls.get(variant(trace, key_of(event["call_id"], event["tool"]), arguments) or "")
@@ -247,6 +254,8 @@ class Joins:
         elif event["tool"] and len(trace.waiting) < MAX_CALLS_PER_TRACE:
             ran, start = event["executed"] == "yes", int(event["start"] or 0)
             place = (event["service.name"], event["conversation"])
+            self.traces[event["trace"]] = trace
+            self.held.touch(event["trace"], weight(event))
             trace.waiting.append(Waiting(event["id"], event["tool"], event["parent"], arguments, named, ran, start, *place))
 
     def _far(self, event: dict[str, Any], found: list[Extra]) -> Call | None:
@@ -304,8 +313,10 @@ class Joins:
         if call.met and not is_in_trace(call.taken, result):
             # A span of the call's own trace waited; it is not what ran, if a span of this one comes.
             if call.later is None or result["time"] < call.later["time"]:
-                call.later = result
+                call.later = result | {"stated": None}
+                self.held.touch(call.row["trace"])
             return []
+        self.held.touch(call.row["trace"])
         derived = tell_result(self.traces[call.row["trace"]], call, result, found)
         if not call.met and call.taken is not None and len(trace.away) < MAX_EARLY:
             trace.away[key_of(result["call_id"], call.row["tool"])] = call.taken
@@ -323,6 +334,7 @@ class Joins:
         _, earliest, first = self.decided.get(known, (0, row["time"], None))
         if first is not None and row["time"] >= earliest:
             return []
+        self.decided.pop(known, None)
         self.decided[known] = (row["ordinal"], row["time"], first or told["id"])
         return [told | {"duplicate_of": first}]
 
@@ -479,21 +491,13 @@ class Joins:
 
     def end_epoch(self, first: int) -> None:
         """Forgets what began before journal record ``first``, and the oldest traces beyond ``MAX_TRACES``."""
-        self.traces = {key: trace for key, trace in self.traces.items() if trace.ordinal >= first}
-        if len(self.traces) > MAX_TRACES:
-            newest = sorted(self.traces, key=lambda key: (self.traces[key].ordinal, key))[-MAX_TRACES:]
-            self.traces = {key: self.traces[key] for key in newest}
-        held = 0
-        for trace in sorted(self.traces.values(), key=lambda one: one.ordinal, reverse=True):
-            held += sum(len(one["result"] or "") + len(one["arguments"] or "") for one in trace.early)
-            if held > MAX_HELD:
-                trace.early.clear()
-        self.verdicts = {key: verdict for key, verdict in self.verdicts.items() if verdict[1] >= first}
-        asked = {key: newer for key, calls in self.asked.items() if (newer := [one for one in calls if one[0] >= first])}
-        self.asked = {key: asked[key] for key in [*asked][-MAX_ASKED:]}
-        decided = {key: at for key, at in self.decided.items() if at[0] >= first}
-        self.decided = {key: decided[key] for key in [*decided][-MAX_ASKED:]}
-        self.guards = {key: left for key, guards in self.guards.items() if (left := [one for one in guards if one[1] >= first])}
+        self.held.forget(self.traces, _oldest(self.traces, lambda trace: trace.ordinal < first, MAX_TRACES))
+        self.held.settle(self.traces)
+        self.held.cut(self.traces, MAX_HELD)
+        _forget(self.verdicts, _oldest(self.verdicts, lambda verdict: verdict[1] < first))
+        _forget(self.decided, _oldest(self.decided, lambda at: at[0] < first, MAX_ASKED))
+        _renew(self.asked, lambda call: call[0] >= first, MAX_ASKED)
+        _renew(self.guards, lambda guard: guard[1] >= first)
         self.refused.end_epoch(first)
         self.unasked.end_epoch(first)
         self.echoes.end_epoch(first)
@@ -509,11 +513,13 @@ class Joins:
         *own, refused, unasked, echoes, alone = msgspec.msgpack.decode(state, type=_STATE)
         self.traces, self.guards, self.verdicts, self.asked, self.decided = own
         self.refused.restore(refused)
+        self.held.restore(self.traces)
         self.unasked.restore(unasked)
         self.echoes.restore(echoes)
         self.alone.restore(alone)
 
 
+_T = TypeVar("_T")
 _STATE = tuple[
     dict[str, Trace],
     dict[str, list[tuple[str, int]]],
@@ -537,6 +543,26 @@ def _says_itself(call: Call, row: dict[str, Any]) -> bool:
     """Whether another span than the first one that describes a call says its result: the call was made again."""
     spans = [one for one in row["stated"] or () if one["ordinal"] <= row["ordinal"] and one["id"] != call.taken and not one["bare"]]
     return call.met and any(agree(canonical(one["text"]), call.arguments) for one in spans)
+
+
+def _oldest(kept: dict[str, _T], is_old: Callable[[_T], bool], most: int | None = None) -> list[str]:
+    """The keys of what is old, or more than ``most``, where all stands in the order in which it came: the others are not looked at."""
+    more = 0 if most is None else len(kept) - most
+    return [key for _, (key, _) in takewhile(lambda one: one[0] < more or is_old(one[1][1]), enumerate(kept.items()))]
+
+
+def _forget(kept: dict[str, _T], keys: list[str]) -> None:
+    for key in keys:
+        del kept[key]
+
+
+def _renew(kept: dict[str, list[_T]], is_new: Callable[[_T], bool], most: int | None = None) -> None:
+    """Forgets what is old in lists that stand in the order in which they began; one that goes on begins again."""
+    more = 0 if most is None else len(kept) - most
+    for at, key in enumerate(_oldest(kept, lambda items: not all(map(is_new, items)), most)):
+        left = [one for one in kept.pop(key) if is_new(one)]
+        if left and at >= more:
+            kept[key] = left
 
 
 def _by_ordinal(rows: list[dict[str, Any]]) -> defaultdict[int, list[dict[str, Any]]]:

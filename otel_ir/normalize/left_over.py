@@ -74,7 +74,7 @@ def _decided(waiting: dict[str, list[Waiting]], rows: list[Row], ordinal: int) -
 
 def _told(span: Waiting, row: Row, ordinal: int, *, ran: bool) -> list[Extra]:
     found = [Extra(span.event, ordinal, _CALL_ID, row["call_id"])]
-    tell(span.event, ordinal, ARGUMENTS, row["arguments"], found)
+    tell(span.event, ordinal, ARGUMENTS, None if row.get("brief") else row["arguments"], found)
     if ran:
         tell(span.event, ordinal, RESULT, row["result"], found)
         tell(span.event, ordinal, EXECUTED, row["executed"], found)

@@ -13,26 +13,36 @@ import msgspec
 
 from otel_ir.normalize.by_conversation import drop, find, put
 from otel_ir.normalize.calls import MAX_ALIKE, Call, canonical, id_key, may_answer, said_key
+from otel_ir.normalize.held import weight
 
 MAX_UNASKED, MAX_UNASKED_CHARACTERS = 20_000, 4096
 """Results that wait for a call of another trace."""
+MAX_HELD = 1 << 26
+"""Characters of all of them."""
 
 Row = dict[str, Any]
 _OF = itemgetter("conversation")
 
 
 class Unasked:
-    """State. ``results``: sender's call id -> message rows; ``said``: what is said of the call -> sender's call ids of such rows."""
+    """State. ``results``: sender's call id -> message rows; ``said``: what is said of the call -> sender's call ids of such rows.
+
+    Long arguments are kept in brief, and their row has ``brief``: such are compared, but not told.
+    """
 
     def __init__(self) -> None:
         self.results: dict[str, list[Row]] = {}
         self.said: dict[str, list[str]] = {}
+        self._held = 0
 
     def add(self, row: Row, *, told: bool) -> None:
         """A result whose call is in no trace yet. ``told``: whether a span told the result itself."""
         if not told and len(row["result"] or "") > MAX_UNASKED_CHARACTERS:
             return
+        if len(row["arguments"] or "") > MAX_UNASKED_CHARACTERS:
+            row = row | {"arguments": canonical(row["arguments"]), "brief": True}
         key = id_key(row)
+        self._bound(row)
         self._keep_first(key, row | {"result": None} if told else row)
         if row["tool"] is not None and row["arguments"] is not None:
             ids = self.said.setdefault(said_key(row, canonical(row["arguments"])), [])
@@ -47,6 +57,17 @@ class Unasked:
         """Whether a result was told of first after a call, and not by the request of the call itself."""
         alike = [one for one in self._of(id_key(row), row) if one["tool"] == row["tool"]]
         return _is_after(min([*alike, row], key=lambda one: int(one["time"])), call.row)
+
+    def _bound(self, row: Row) -> None:
+        """Forgets the oldest where it may be too much with one more."""
+        self._held += weight(row)
+        if self._held <= MAX_HELD:
+            return
+        self._held = weight(row) + sum(weight(one) for rows in self.results.values() for one in rows)
+        for oldest in [*self.results]:
+            if self._held <= MAX_HELD * 3 // 4:
+                break
+            self._held -= sum(weight(one) for one in self.results.pop(oldest))
 
     def take(self, row: Row, call: Call) -> Row | None:
         """The result of a call that a message row tells of; it waits no longer."""
@@ -85,11 +106,11 @@ class Unasked:
 
     def state(self) -> bytes:
         """What a checkpoint keeps (MessagePack)."""
-        return msgspec.msgpack.encode((self.results, self.said))
+        return msgspec.msgpack.encode((self.results, self.said, self._held))
 
     def restore(self, state: bytes) -> None:
         """The inverse of ``state``."""
-        self.results, self.said = msgspec.msgpack.decode(state, type=tuple[dict[str, list[Row]], dict[str, list[str]]])
+        self.results, self.said, self._held = msgspec.msgpack.decode(state, type=tuple[dict[str, list[Row]], dict[str, list[str]], int])
 
 
 def _is_after(result: Row, call: Row) -> bool:

@@ -35,6 +35,7 @@ def test_arguments_in_brief_agree_as_they_do_as_a_whole(one: dict[str, Any], oth
     whole = [json.dumps(said, separators=(",", ":"), sort_keys=True, ensure_ascii=False) for said in (one, other)]
     ours, theirs = (canonical(text) for text in whole)
     assert agree(ours, theirs) == agree(*whole)
+    assert canonical(ours) == ours
     assert agree(ours, whole[1]) == agree(*whole)
     assert (ours == theirs) == (whole[0] == whole[1])
 
@@ -70,6 +71,7 @@ def test_what_is_short_stays(text: str) -> None:
     ],
 )  # fmt: skip
 def test_what_is_brief_is_bounded(said: str) -> None:
+    assert canonical(canonical(said)) == canonical(said)
     assert len(canonical(said) or "") < (MAX_MEMBERS + 1) * 2 * (MAX_VALUE + 8)
 
 

@@ -7,13 +7,17 @@ import time
 from itertools import permutations
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from normalize.otlp_maker import NOW, TRACE, logs, span, traces
 from normalize.test_logs_join_spans import Request, records
+from thorough import examples
 
 from otel_ir.engine import Fold
 from otel_ir.normalize import joins, same
-from otel_ir.normalize.calls import Trace
+from otel_ir.normalize.calls import Call, Trace
 from otel_ir.offline import NO_RULES, final_form
 
 _MCP, _ADK, _GENAI = "mcp-python-sdk", "gcp.vertex.agent", "opentelemetry.instrumentation.genai.langchain"
@@ -102,13 +106,82 @@ def test_one_span_that_thousands_of_log_records_tell_of_is_settled_in_linear_tim
 
 
 def test_results_that_wait_in_many_traces_are_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joins, "MAX_HELD", 10_000)
+    monkeypatch.setattr(joins, "MAX_HELD", 12_000)
     state = joins.Joins()
     for number in range(40):
-        early = {"result": "x" * 1_000, "arguments": None}
-        state.traces[str(number)] = Trace(number, early=[early])
+        state.traces[str(number)] = Trace(number, early=[{"result": "x" * 1_000, "arguments": None}])
+        state.held.touch(str(number))
     state.end_epoch(0)
-    assert [name for name, trace in state.traces.items() if trace.early] == [str(number) for number in range(30, 40)]
+    assert [name for name, trace in state.traces.items() if trace.early] == [str(number) for number in range(31, 40)]
+
+
+def _long(start: int, end: int, *, each: int = 20_000) -> list[Request]:
+    """Answers that ask for calls with long arguments, each in a trace of its own; results in other traces; spans that wait."""
+    sent: list[Request] = []
+    for one in range(start, end):
+        text = {"n": one, "text": "x" * each}
+        asked = [{"role": "assistant", "parts": [{"type": "tool_call", "id": f"c{one}", "name": "lookup", "arguments": text}]}]
+        came = [{"role": "tool", "parts": [{"type": "tool_call_response", "id": f"c{one - 3}", "response": "y" * each}]}]
+        said = _ASKED | {"gen_ai.output.messages": json.dumps(asked), "gen_ai.input.messages": json.dumps(came)}
+        ran = _RUN | {"gen_ai.tool.call.arguments": json.dumps({"z": "z" * each, "n": one})}
+        place = {"trace": f"{one + 1:032x}"}
+        both = [span(said, id=f"{one + 2**20:016x}", **place), span(ran, id=f"{one + 2**30:016x}", **place)]
+        sent.append(("traces", traces(*both, scope=_GENAI)))
+    return sent
+
+
+def test_what_calls_hold_is_bounded_within_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joins, "MAX_HELD", 400_000)
+    fold, most = Fold(NO_RULES), 0
+    for record in records(_long(0, 100)):
+        fold.fold([record])
+        most = max(most, len(fold.weaver.calls.joins.state()))
+    assert most < 1_500_000  # results that wait for a call of another trace have a bound of their own
+    kept = [call.row["arguments"] for trace in fold.weaver.calls.joins.traces.values() for call in trace.calls.values()]
+    assert not kept[0]
+    assert len(kept[-1]) > 20_000
+    monkeypatch.setattr(joins, "MAX_HELD", 30_000)
+    for record in records(_long(200, 260, each=100)):
+        fold.fold([record])
+    assert 0 < len(fold.weaver.calls.joins.traces) < 40
+
+
+@settings(max_examples=examples(10), deadline=None)
+@given(st.lists(st.integers(1, 7), min_size=20, max_size=20), st.integers(10_000, 300_000))
+def test_what_is_forgotten_depends_on_no_frame_and_no_restart(sizes: list[int], most: int) -> None:
+    sent = records(_long(0, 40))
+
+    def folded(cuts: list[int] | None) -> tuple[list[Any], bytes]:
+        fold, rows, at = Fold(NO_RULES, epoch=8), [], 0
+        for size in cuts or [1] * 40:
+            for frame in fold.frames(sent[at : at + size]):
+                out = fold.fold(frame)
+                rows += [(row["otel_ir.event.id"], row["gen_ai.tool.call.arguments"]) for row in out.events.rows(named=True)]
+                if cuts and fold.at_epoch:
+                    state, fold = fold.state(), Fold(NO_RULES, epoch=8)
+                    fold.restore(state)
+            at += size
+        held = fold.weaver.calls.joins
+        return rows, msgspec.msgpack.encode([(name, trace.size, trace.texts, [*trace.calls]) for name, trace in held.traces.items()])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(joins, "MAX_HELD", most)
+        assert folded([*sizes, 40]) == folded(None)
+
+
+def test_the_end_of_an_epoch_looks_only_at_what_is_old() -> None:
+    state = joins.Joins()
+    for number in range(50_000):
+        state.traces[f"{number}"] = Trace(number, calls={"k": Call({"call_id": "c"}, number, "{}")})
+        state.asked[f"{number}"] = [(number, "x", "k", None), (number + 10, "x", "k", None)]
+        state.decided[f"{number}"] = (number, 0, "e")
+    started = time.process_time()
+    for _ in range(100):
+        state.end_epoch(0)
+    assert time.process_time() - started < 1
+    state.end_epoch(25_000)
+    assert [*state.traces] == [*state.decided] == [f"{number}" for number in range(25_000, 50_000)]
+    assert (len(state.asked), state.asked["24995"]) == (25_010, [(25_005, "x", "k", None)])
 
 
 def test_what_parts_say_of_calls_is_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:

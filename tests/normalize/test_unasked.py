@@ -12,6 +12,9 @@ from normalize.otlp_maker import NOW, span, traces
 from normalize.test_logs_join_spans import Request
 from normalize.test_one_call_of_several_emitters import calls
 
+from otel_ir.normalize import unasked
+from otel_ir.normalize.calls import Call, canonical
+
 FIRST, SECOND, THIRD = "a" * 32, "b" * 32, "c" * 32
 REFUSED = "Tool execution was not approved."
 _ASKS = {"type": "tool_call", "id": "c-1", "name": "remove", "arguments": {"path": "/a"}}
@@ -87,3 +90,21 @@ def test_a_call_that_was_asked_for_in_one_trace_and_ran_in_another_is_one() -> N
 def test_a_refusal_of_which_messages_tell_makes_no_second_call() -> None:
     found = calls([model(1, FIRST, None, asks=True), model(3, SECOND, REFUSED)])
     assert found.filter(pl.col("otel_ir.executed") == "rejected").height == found.height == 1
+
+
+def test_results_that_wait_are_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unasked, "MAX_HELD", 50_000)
+    waiting = unasked.Unasked()
+    scope = {"tenant": None, "sender": None, "service.name": None, "tool": "t", "trace": "t", "time": 1, "error": None}
+    for number in range(400):
+        row = scope | {"call_id": f"c{number}", "ordinal": number, "arguments": f'{{"n":{number},"x":"{"x" * 100_000}"}}', "result": "ok"}
+        waiting.add(row, told=False)
+    assert len(waiting.state()) < 200_000
+    assert 30 < len(waiting.results) < 200
+    again = unasked.Unasked()
+    again.restore(waiting.state())
+    assert again.state() == waiting.state()
+    call = Call(row | {"call_id": "c399"}, 1, canonical(row["arguments"]))
+    assert (again.take(call.row, call) or {})["result"] == "ok"
+    call = Call(row | {"call_id": "c0"}, 1, canonical(row["arguments"]))
+    assert again.take(call.row, call) is None
