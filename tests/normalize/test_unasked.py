@@ -95,7 +95,16 @@ def test_a_refusal_of_which_messages_tell_makes_no_second_call() -> None:
 def test_results_that_wait_are_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unasked, "MAX_HELD", 50_000)
     waiting = unasked.Unasked()
-    scope = {"tenant": None, "sender": None, "service.name": None, "tool": "t", "trace": "t", "time": 1, "error": None}
+    scope = {
+        "tenant": None,
+        "conversation": None,
+        "sender": None,
+        "service.name": None,
+        "tool": "t",
+        "trace": "t",
+        "time": 1,
+        "error": None,
+    }
     for number in range(400):
         row = scope | {"call_id": f"c{number}", "ordinal": number, "arguments": f'{{"n":{number},"x":"{"x" * 100_000}"}}', "result": "ok"}
         waiting.add(row, told=False)
