@@ -14,6 +14,7 @@ _KEPT = 3, 4
 """What is held after a cut, as a part of what may be: a cut looks at every trace, and so they shall be few."""
 _OF_CALL = 256
 """For a call or a span itself, beside its texts."""
+_LONG = ("arguments", "result", "call_id", "tool", "conversation", "agent", "service.name")
 Row = dict[str, Any]
 
 
@@ -74,8 +75,8 @@ class Held:
 
 
 def weight(row: Row) -> int:
-    """Characters of a row's texts; not of what the frame, in which it came, adds to it."""
-    return sum(len(value) for value in row.values() if isinstance(value, str)) - len(row.get("asked") or "")
+    """Characters of a row's texts that may be long; not of what the frame, in which it came, adds to it."""
+    return sum([len(value) for name in _LONG if (value := row.get(name))])
 
 
 def _texts(row: Row | None) -> int:

@@ -140,7 +140,7 @@ def test_what_calls_hold_is_bounded_within_an_epoch(monkeypatch: pytest.MonkeyPa
     kept = [call.row["arguments"] for trace in fold.weaver.calls.joins.traces.values() for call in trace.calls.values()]
     assert not kept[0]
     assert len(kept[-1]) > 20_000
-    monkeypatch.setattr(joins, "MAX_HELD", 30_000)
+    monkeypatch.setattr(joins, "MAX_HELD", 25_000)
     for record in records(_long(200, 260, each=100)):
         fold.fold([record])
     assert 0 < len(fold.weaver.calls.joins.traces) < 40
