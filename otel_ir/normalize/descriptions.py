@@ -93,7 +93,7 @@ class Descriptions:
 
     def finish(self, ordinal: int) -> tuple[pl.DataFrame, list[Extra]]:
         """The events of calls that nothing ever came back from, and what is told of others."""
-        derived, extras = self.joins.finish(ordinal)
+        derived, extras = self.joins.finish(ordinal, self._stated)
         return self._derived(EVENT_SCHEMA.to_frame(), derived), extras
 
     def links(self) -> Links:
@@ -302,7 +302,7 @@ class Descriptions:
         rows = [(side, tool, of, (tenant, sender, name, id_)) for side, tool, of, tenant, sender, name, id_ in zip(*columns, strict=True)]
         here = {key: tool for side, tool, _, key in rows if side == "call"}
         return [
-            (self.joins.tool_of(*key, conversation=of) or here.get(key)) if side == "result" and tool is None and key[-1] else None
+            (self.joins.by_id.tool_of(*key, conversation=of) or here.get(key)) if side == "result" and tool is None and key[-1] else None
             for side, tool, of, key in rows
         ]
 
