@@ -211,13 +211,6 @@ def may_answer(result: dict[str, Any], call: Call) -> bool:
     return tool and agree(canonical(result["arguments"]), call.arguments)
 
 
-def keep(results: list[dict[str, Any]], row: dict[str, Any], most: int) -> None:
-    """Keeps a result unless one like it is kept: requests repeat what was said before."""
-    what = ("call_id", "tool", "arguments", "result")
-    if len(results) < most and not any(all(one[name] == row[name] for name in what) for one in results):
-        results.append(row)
-
-
 def canonical(arguments: str | None) -> str | None:
     """Arguments in one spelling where they are JSON (sorted keys, no spaces), else as they are; long ones in brief (brief.py)."""
     if arguments is None:

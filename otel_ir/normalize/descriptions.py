@@ -19,9 +19,10 @@ from otel_ir.normalize.arguments import argument_columns, is_argument, short_tex
 from otel_ir.normalize.askers import Askers, Place
 from otel_ir.normalize.calls import MAX_ALIKE, Extra
 from otel_ir.normalize.columns import LOG_MARK, scoped_id
+from otel_ir.normalize.derived import with_derived
 from otel_ir.normalize.few import Mask, is_among, is_null
 from otel_ir.normalize.hashes import Keys
-from otel_ir.normalize.identity import NOBODY, Identity, Traces, agent_of
+from otel_ir.normalize.identity import Traces
 from otel_ir.normalize.inside import FAILURE, INSIDE, Inside, Outer
 from otel_ir.normalize.join_rows import NAMELESS, SCOPE, join_rows, trace_keys
 from otel_ir.normalize.joins import Joins
@@ -31,12 +32,10 @@ from otel_ir.normalize.opened import LEARNT
 from otel_ir.normalize.rows import pick_rows
 from otel_ir.normalize.same import PLACE, Same
 from otel_ir.normalize.served import Served
-from otel_ir.normalize.slots import AGENT, CONVERSATION, USER
 from otel_ir.normalize.sources import pick
 from otel_ir.normalize.span_keys import SPAN, SpanKeys
 from otel_ir.normalize.stated import Places
 from otel_ir.normalize.table import DETAIL
-from otel_ir.normalize.telling import taker
 from otel_ir.normalize.twice import INNER, NESTED, PROVIDERS, Answer, Twice
 
 _OWN_EXTRAS = pl.Schema({name: EVENT_SCHEMA[name] for name in ("otel_ir.event.id", "otel_ir.duplicate_of", *LEARNT, *TOLD_COLUMNS)})
@@ -93,8 +92,8 @@ class Descriptions:
 
     def finish(self, ordinal: int) -> tuple[pl.DataFrame, list[Extra]]:
         """The events of calls that nothing ever came back from, and what is told of others."""
-        derived, extras = self.joins.finish(ordinal)
-        return self._derived(EVENT_SCHEMA.to_frame(), derived), extras
+        derived, extras = self.joins.finish(ordinal, self._stated)
+        return with_derived(EVENT_SCHEMA.to_frame(), derived, self._traces, self._keys), extras
 
     def links(self) -> Links:
         """What linked.py decides by, of all that was folded; only where ``final``."""
@@ -234,7 +233,7 @@ class Descriptions:
         if not tools and calls.is_empty() and tripped.is_empty():
             return events, []
         own, derived, extras = self.joins.fold(tools, calls.to_dicts(), tripped.to_dicts(), self._stated)
-        return self._derived(_set(events, own), derived), extras
+        return with_derived(_set(events, own), derived, self._traces, self._keys), extras
 
     def _asked(self) -> dict[str, int]:
         """Where those stand who called what stands alone (askers.py): event -> slot."""
@@ -302,7 +301,7 @@ class Descriptions:
         rows = [(side, tool, of, (tenant, sender, name, id_)) for side, tool, of, tenant, sender, name, id_ in zip(*columns, strict=True)]
         here = {key: tool for side, tool, _, key in rows if side == "call"}
         return [
-            (self.joins.tool_of(*key, conversation=of) or here.get(key)) if side == "result" and tool is None and key[-1] else None
+            (self.joins.by_id.tool_of(*key, conversation=of) or here.get(key)) if side == "result" and tool is None and key[-1] else None
             for side, tool, of, key in rows
         ]
 
@@ -311,22 +310,6 @@ class Descriptions:
         key = self._keys.of_call(row["tenant"], row["sender"], row["trace_id"], row["call_id"], tool)
         rows = self._places.find(self.stated["call"], key)[:MAX_ALIKE] if key else []
         return [{name: self.stated[name][at] for name in ("id", "ordinal", "bare", "text")} for at in rows]
-
-    def _derived(self, events: pl.DataFrame, derived: list[dict[str, Any]]) -> pl.DataFrame:
-        """Adds the events that only messages know; who made the model's span made the call."""
-        if not derived:
-            return events
-        spans = pl.DataFrame(
-            [[row[name] for name in SPAN] for row in derived], schema=dict.fromkeys(SPAN, pl.String), orient="row"
-        )  # fmt: skip
-        nodes = self._traces.above(self._keys.of(spans, "span_id").tolist())
-        who = [self._traces.identities.one(node.identity) if node else NOBODY for node in nodes]
-        new = pl.DataFrame([_event_row(row, one) for row, one in zip(derived, who, strict=True)], schema=EVENT_SCHEMA)
-        names = [name for name in events.columns if is_argument(name)]
-        if names:
-            new = new.with_columns(argument_columns(new[_ARGUMENTS], names))
-        order = ["otel_ir.journal.ordinal", "otel_ir.journal.position"]
-        return pl.concat([events, new], how="diagonal").select(events.columns).sort(order, maintain_order=True)
 
 
 def _failures(events: pl.DataFrame) -> NDArray[np.uint8]:
@@ -374,41 +357,3 @@ def _with_arguments(events: pl.DataFrame) -> pl.DataFrame:
 
 def _key(trace: str | pl.Expr, span: str | pl.Expr) -> pl.Expr:
     return pl.concat_str(pl.col("tenant").fill_null(""), pl.col("sender").fill_null(""), trace, span, separator="\x1f")
-
-
-def _event_row(row: dict[str, Any], who: Identity) -> dict[str, Any]:
-    """An event made of a message row; identity is that of the model's own span."""
-    agent = agent_of(row["service.name"], row["agent"], None) or who[AGENT] or (None, None, None)
-    return {
-        "event_time": row["time"],
-        "start_time": row["time"],
-        "event.type": row["event_type"],
-        "trace_id": row["trace_id"],
-        "span_id": row["span_id"],
-        "otel_ir.parent_span_id": row["parent_span_id"],
-        "service.name": row["service.name"],
-        "otel_ir.tenant": row["tenant"],
-        "otel_ir.sender": row["sender"],
-        "otel_ir.dialect": "messages",
-        "otel_ir.duplicate_of": row.get("duplicate_of"),
-        "otel_ir.agent.id": agent[0],
-        "otel_ir.agent.id_source": "own" if agent[0] else "none",
-        "gen_ai.agent.name": agent[1],
-        "gen_ai.agent.id": agent[2],
-        "gen_ai.conversation.id": who[CONVERSATION],
-        "user.id": who[USER],
-        "gen_ai.tool.name": row["tool"],
-        "gen_ai.tool.call.id": row["call_id"],
-        "gen_ai.tool.call.arguments": row["arguments"],
-        "gen_ai.tool.call.result": row["result"],
-        "otel_ir.arguments.size": len(row["arguments"]) if row["arguments"] is not None else None,
-        "otel_ir.result.size": len(row["result"]) if row["result"] is not None else None,
-        "otel_ir.executed": row["executed"] or "unknown" if row["event_type"] == "tool_call" else None,
-        "error": bool(row["error"]),
-        "error.message": row["result"] if row["error"] else None,
-        "otel_ir.handoff.to": taker(row["tool"], row["arguments"]) if row["event_type"] == "handoff" else None,
-        "otel_ir.approval.decision": row.get("decision"),
-        "otel_ir.event.id": row["id"],
-        "otel_ir.journal.ordinal": row["ordinal"],
-        "otel_ir.journal.position": row["position"],
-    }

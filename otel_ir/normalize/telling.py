@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from otel_ir.normalize.calls import Call, Extra, Trace, canonical, is_only, key_of, only, others, variant
+from otel_ir.normalize.calls import Call, Extra, Trace, agree, canonical, is_only, key_of, only, others, variant
 from otel_ir.normalize.json_text import members
 
 BY_CALL = ("ordinal", "position", "result", "error", "executed", "proof")
@@ -126,6 +126,22 @@ def mark_changed(trace: Trace, call_id: str, tool: str | None, said: list[str | 
     for call in others(trace, call_id, tool):
         if not changed or until is None or call.row["time"] < until:
             call.changed = changed
+
+
+def compare(trace: Trace, row: dict[str, Any], stated: list[dict[str, Any]]) -> None:
+    """Whether what spans and results say of a new call's id is of it, or of another one with that id."""
+    if row["call_id"] is not None:
+        said = [canonical(one["text"]) for one in stated]
+        early = [one for one in trace.early if (one["call_id"], one["tool"]) == (row["call_id"], row["tool"])]
+        said += [canonical(one["arguments"]) for one in early]
+        if said and None not in said:
+            mark_changed(trace, row["call_id"], row["tool"], said)
+
+
+def says_itself(call: Call, row: dict[str, Any]) -> bool:
+    """Whether another span than the first one that describes a call says its result: the call was made again."""
+    spans = [one for one in row["stated"] or () if one["ordinal"] <= row["ordinal"] and one["id"] != call.taken and not one["bare"]]
+    return call.met and any(agree(canonical(one["text"]), call.arguments) for one in spans)
 
 
 def tell_result(trace: Trace, call: Call, result: dict[str, Any], found: list[Extra], *, itself: bool = False) -> list[dict[str, Any]]:

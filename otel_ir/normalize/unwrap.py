@@ -1,11 +1,11 @@
 """Named unwrappers: one attribute value -> its members as text. The only place where normalizing takes a Python step per value.
 
 Each is a function ``text -> {member: text or None}`` and never raises; what it cannot read has no members, and the raw value stands.
+Those of the results of tools, and of words and names, are in ``results.py`` and ``words.py``.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 
@@ -13,6 +13,7 @@ import msgspec
 
 from otel_ir.normalize.json_text import UNREADABLE, compact, literal, members, raw_list, raw_text, raws
 from otel_ir.normalize.results import RESULTS
+from otel_ir.normalize.words import WORDS
 
 Members = Mapping[str, str | None]
 _TEXT = msgspec.json.Decoder(str)
@@ -158,13 +159,6 @@ def _failure(text: str) -> Members:
     return {"message": ": ".join(said)} if said else {}
 
 
-def _verdict(text: str) -> Members:
-    """``gen_ai.guardrail.verdict.type`` -> ``triggered``; what it may say besides these is left open."""
-    word = text.strip().lower()
-    stopped, passed = word in ("deny", "denied", "block", "blocked", "fail", "failed"), word in ("allow", "allowed", "pass", "passed")
-    return {"triggered": "true" if stopped else "false"} if stopped or passed else {}
-
-
 def _model_answer(text: str) -> Members:
     """Logfire's ``{"message": …, "usage": …}`` -> ``messages``, ``input_tokens``, ``output_tokens``."""
     outer = members(text)
@@ -180,17 +174,6 @@ def _run(text: str) -> Members:
     """BeeAI's ``{"input": …, "options": …}`` -> ``input``."""
     outer = raws(text)
     return {"input": raw_text(bytes(outer["input"]))} if outer.keys() == {"input", "options"} else {}
-
-
-def _causes(text: str) -> Members:
-    """BeeAI's chain of causes, as it stands -> ``failure``."""
-    return {"failure": text}
-
-
-def _called(text: str) -> Members:
-    """``NAME.__call__`` and ``NAME.acall`` -> ``tool``."""
-    name, _, how = text.rpartition(".")
-    return {"tool": name} if name and how in ("__call__", "acall") else {}
 
 
 def _json_text(text: str) -> Members:
@@ -220,36 +203,6 @@ def _replies(text: str) -> Members:
     }
 
 
-def _confirmed(text: str) -> Members:
-    """What a person answers when Haystack asks -> ``decision``."""
-    return {"decision": _ANSWERS.get(text)}
-
-
-_ANSWERS = {"confirm": "accepted", "modify": "accepted", "reject": "rejected"}
-
-
-def _not(text: str) -> Members:
-    """``success`` of a check -> ``triggered``."""
-    word = text.strip().lower()
-    return {"triggered": str(word == "false").lower()} if word in ("true", "false") else {}
-
-
-def _refusal(text: str) -> Members:
-    """What a person decided -> ``executed``, where that was to refuse."""
-    return {"executed": "rejected"} if text == "reject" else {}
-
-
-def _success(text: str) -> Members:
-    """``success`` of a call -> ``executed``, where it succeeded."""
-    return {"executed": "yes"} if text.strip().lower() == "true" else {}
-
-
-def _deferral(text: str) -> Members:
-    """Pydantic AI's names of what a tool raises to be called later -> ``executed``."""
-    waits = text.rpartition(".")[2] in ("ApprovalRequired", "CallDeferred")
-    return {"executed": "pending_approval"} if waits else {}
-
-
 def _tool_output(text: str) -> Members:
     """llama-index's ``{"blocks": …, "tool_name": …, "raw_output": …, "is_error": …}`` -> ``raw_output``, ``error``;
     ADK's ``{"id": …, "name": …, "response": …}`` -> ``raw_output``, ``id``.
@@ -261,44 +214,6 @@ def _tool_output(text: str) -> Members:
     if found.keys() == {"id", "name", "response"}:
         return {"raw_output": raw_text(bytes(found["response"])), "id": raw_text(bytes(found["id"]))}
     return {}
-
-
-def _after(separator: str) -> Callable[[str], Members]:
-    def after(text: str) -> Members:
-        head, found, tail = text.partition(separator)
-        return {"rest": tail} if found and not head and tail else {}
-
-    return after
-
-
-def _before(suffix: str) -> Callable[[str], Members]:
-    def before(text: str) -> Members:
-        return {"rest": text.removesuffix(suffix)} if text.endswith(suffix) and len(text) > len(suffix) else {}
-
-    return before
-
-
-def _graph_of_tools(text: str) -> Members:
-    """The path of a graph's node ``tools``, ``…graph.tools`` -> the graph in which it stands; at the top there is none."""
-    return {"rest": text.removesuffix(".tools").rpartition(".")[2] or None} if text.endswith(".tools") else {}
-
-
-def _as_member(name: str) -> Callable[[str], Members]:
-    """A value of which the dialect says only one member of the arguments, as an object."""
-
-    def as_member(text: str) -> Members:
-        return {"object": json.dumps({name: text}, ensure_ascii=False, separators=(",", ":"))}
-
-    return as_member
-
-
-def _agent_run(text: str) -> Members:
-    return {"agent": text[11:-1]} if text.startswith("agent_run [") and text.endswith("]") and len(text) > len("agent_run []") else {}
-
-
-def _confirmation(text: str) -> Members:
-    """What ADK answers in place of a tool that a person has to confirm -> ``executed``."""
-    return {"executed": "rejected" if text.partition("This tool call ")[2].startswith("is rejected") else "pending_approval"}
 
 
 def _answer(text: str) -> Members:
@@ -382,34 +297,16 @@ UNWRAPPERS: dict[str, Callable[[str], Members]] = {
     "node call": _node_call,
     "only input": _only_input,
     "failure": _failure,
-    "refusal": _refusal,
-    "success": _success,
-    "deferral": _deferral,
-    "not": _not,
     "model answer": _model_answer,
     "run": _run,
-    "causes": _causes,
-    "called": _called,
     "json text": _json_text,
     "replies": _replies,
-    "confirmed": _confirmed,
-    "verdict": _verdict,
-    "after 'handoff to '": _after("handoff to "),
-    "after 'execute_tool '": _after("execute_tool "),
-    "in 'agent_run []'": _agent_run,
-    "confirmation": _confirmation,
     "langgraph": _langgraph,
     "answer": _answer,
-    "after 'handoff_to_'": _after("handoff_to_"),
-    "after 'transfer_to_'": _after("transfer_to_"),
-    "after 'Handoff-transfer_to_'": _after("Handoff-transfer_to_"),
-    "graph of '.tools'": _graph_of_tools,
-    "before '.run'": _before(".run"),
     "moved messages": _moved_messages,
     "scheduled call": _scheduled,
     **RESULTS,
-    "as command": _as_member("command"),
-    "as file_path": _as_member("file_path"),
+    **WORDS,
 }
 UNWRAPPERS_BESIDE: dict[str, Callable[[str, str | None], Members]] = {"named call": _named_call, "graph": _graph}
 """Those that look at a second text, too (``Unwrap.beside``)."""
