@@ -149,7 +149,7 @@ def _self_test(guard: Guard) -> str:
             return ModelResponse(output=output, usage=Usage(), response_id=None)
 
         def stream_response(self, *_given: Any, **_named: Any) -> Any:
-            raise NotImplementedError
+            raise RuntimeError("the self-test runs without streaming")
 
     private = guard.double()
     private.restrict(Restriction("self-test", "revoke_tools", ({AGENT: private.agent_id("otel_ir canary")},), ("canary_revoked",)))
