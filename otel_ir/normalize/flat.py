@@ -25,23 +25,13 @@ def read_flat(sources: Sources, where: Mask) -> list[tuple[int, Call]]:
 
     Adds the sources ``@input_messages`` and ``@output_messages``: JSON in the form of the GenAI conventions.
     """
-    attributes = sources.batch.attributes
-    paths = [_FLAT.fullmatch(key) if key.startswith(("llm.", "gen_ai.")) else None for key in attributes.keys]
-    known = np.array([path is not None for path in paths], dtype=np.bool_)
-    if not known.any() or not where.any():
-        return []
-    take = np.flatnonzero(known[attributes.code] & where[attributes.row])
     spans: dict[int, dict[str, dict[int, dict[str, Any]]]] = {}
-    for row, code, text in zip(
-        attributes.row[take].tolist(), attributes.code[take].tolist(), attributes.texts(take).to_list(), strict=True
-    ):
-        path = paths[code]
-        if path is not None and text is not None:
-            messages = spans.setdefault(row, {"input": {}, "output": {}})[path.group(1)]
-            _put(messages.setdefault(int(path.group(2)), {}), path.group(3), text)
+    for row, path, text in sources.matching(_FLAT, ("llm.", "gen_ai."), where):
+        messages = spans.setdefault(row, {"input": {}, "output": {}})[path.group(1)]
+        _put(messages.setdefault(int(path.group(2)), {}), path.group(3), text)
     calls: list[tuple[int, Call]] = []
     for side in ("input", "output"):
-        texts = {row: text for row, sides in spans.items() if (text := as_json(sides[side]))}
+        texts = {row: made for row, sides in spans.items() if (made := as_json(sides[side]))}
         if texts:
             sources.add(f"@{side}_messages", np.array(list(texts), dtype=np.int64), pl.Series(list(texts.values()), dtype=pl.String))
     for row, sides in spans.items():

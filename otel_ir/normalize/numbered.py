@@ -63,20 +63,10 @@ _Spans = dict[int, dict[str, dict[int, dict[str, Any]]]]
 
 def _numbered(sources: Sources, where: Mask) -> _Spans:
     """Row -> ``prompt`` and ``completion`` -> number -> message."""
-    attributes = sources.batch.attributes
-    paths = [_NUMBERED.fullmatch(key) if key.startswith("gen_ai.") else None for key in attributes.keys]
-    known = np.array([path is not None for path in paths], dtype=np.bool_)
     spans: _Spans = {}
-    if not known.any() or not where.any():
-        return spans
-    take = np.flatnonzero(known[attributes.code] & where[attributes.row])
-    for row, code, text in zip(
-        attributes.row[take].tolist(), attributes.code[take].tolist(), attributes.texts(take).to_list(), strict=True
-    ):
-        path = paths[code]
-        if path is not None and text is not None:
-            messages = spans.setdefault(row, {"prompt": {}, "completion": {}})[path.group(1)]
-            _put(messages.setdefault(int(path.group(2)), {}), path.group(3), text)
+    for row, path, text in sources.matching(_NUMBERED, ("gen_ai.",), where):
+        messages = spans.setdefault(row, {"prompt": {}, "completion": {}})[path.group(1)]
+        _put(messages.setdefault(int(path.group(2)), {}), path.group(3), text)
     return spans
 
 

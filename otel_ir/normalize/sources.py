@@ -7,7 +7,7 @@ integers, ``-1`` is null.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -97,6 +97,20 @@ class Sources:
 
     def __contains__(self, source: str) -> bool:
         return source in self._places
+
+    def matching(self, pattern: re.Pattern[str], begin: tuple[str, ...], where: Mask) -> Iterator[tuple[int, re.Match[str], str]]:
+        """Attributes whose key is of the pattern, and begins with one of ``begin``, of spans in ``where``: row, match, text."""
+        attributes = self.batch.attributes
+        paths = [pattern.fullmatch(key) if key.startswith(begin) else None for key in attributes.keys]
+        known = np.array([path is not None for path in paths], dtype=np.bool_)
+        if not known.any() or not where.any():
+            return
+        take = np.flatnonzero(known[attributes.code] & where[attributes.row])
+        rows, codes, texts = attributes.row[take].tolist(), attributes.code[take].tolist(), attributes.texts(take).to_list()
+        for row, code, text in zip(rows, codes, texts, strict=True):
+            path = paths[code]
+            if path is not None and text is not None:
+                yield row, path, text
 
     def gather(self, positions: Index) -> pl.Series:
         """The texts at these positions, null for -1."""

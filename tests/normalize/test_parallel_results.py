@@ -57,26 +57,23 @@ def _without_calls(steps: Steps) -> dict[str, Any]:
     return {"gen_ai.input.messages": json.dumps([{k: v for k, v in said.items() if k != "tool_calls"} for said in _chat(steps)])}
 
 
-def _flattened(steps: Steps) -> dict[str, Any]:
+def _keyed(steps: Steps, before: str, after: str, inside: str, function: str) -> dict[str, Any]:
+    """Each member of a message as an attribute: ``before``, its number, ``after``; those of a call with ``inside`` and ``function``."""
     said: dict[str, Any] = {}
     for at, message in enumerate(_chat(steps)):
-        before = f"llm.input_messages.{at}.message."
-        said |= {f"{before}{name}": value for name, value in message.items() if name != "tool_calls"}
+        said |= {f"{before}{at}{after}{name}": value for name, value in message.items() if name != "tool_calls"}
         for number, call in enumerate(message.get("tool_calls", ())):
-            one = f"{before}tool_calls.{number}.tool_call."
-            said |= {f"{one}id": call["id"], f"{one}function.name": "t", f"{one}function.arguments": "{}"}
-    return {"openinference.span.kind": "LLM"} | said
+            one = f"{before}{at}{after}tool_calls.{number}.{inside}"
+            said |= {f"{one}id": call["id"], f"{one}{function}name": "t", f"{one}{function}arguments": "{}"}
+    return said
+
+
+def _flattened(steps: Steps) -> dict[str, Any]:
+    return {"openinference.span.kind": "LLM"} | _keyed(steps, "llm.input_messages.", ".message.", "tool_call.", "function.")
 
 
 def _numbered(steps: Steps) -> dict[str, Any]:
-    said: dict[str, Any] = {}
-    for at, message in enumerate(_chat(steps)):
-        before = f"gen_ai.prompt.{at}."
-        said |= {f"{before}{name}": value for name, value in message.items() if name != "tool_calls"}
-        for number, call in enumerate(message.get("tool_calls", ())):
-            one = f"{before}tool_calls.{number}."
-            said |= {f"{one}id": call["id"], f"{one}name": "t", f"{one}arguments": "{}"}
-    return said
+    return _keyed(steps, "gen_ai.prompt.", ".", "", "")
 
 
 def _langchain(steps: Steps) -> dict[str, Any]:
